@@ -1,0 +1,1 @@
+"""From what a log holds to the numbers that are reported."""

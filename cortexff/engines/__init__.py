@@ -1,0 +1,1 @@
+"""The engines that bring a model to life."""

@@ -1,0 +1,294 @@
+"""``python -m cortexff.protocol``: lists the protocols, or runs one by name.
+
+Only this file joins schedule, engine, log and figures. What is slow to import is imported when a run begins.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cortexff.errors import CortexffError
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+    from cortexff.log import Log
+    from cortexff.protocol.runner import Listener, Segment
+    from cortexff.protocol.schedule import Protocol
+
+EPILOG = """\b
+Examples:
+  python -m cortexff.protocol                                   list the protocols
+  python -m cortexff.protocol sleep_deprivation                 run one
+  python -m cortexff.protocol sleep_deprivation --preset quick  a first look, in seconds
+  python -m cortexff.protocol sleep_deprivation --model my_model.yaml --subjects 5
+  python -m cortexff.protocol sleep_deprivation --set stages.deprivation.updates=300 --out results/short.h5
+"""
+
+
+@click.command(epilog=EPILOG, context_settings={"max_content_width": 110, "help_option_names": ["-h", "--help"]})
+@click.argument("name", required=False)
+@click.option("--preset", default="default", show_default=True, help="A set of settings named in the protocol file: quick, default or full.")
+@click.option("--model", help="A model to use instead of the protocol's: a name or a YAML file.")
+@click.option("--subjects", type=click.IntRange(min=1), help="Number of subjects: independent networks, simulated together.")
+@click.option("--seed", type=click.IntRange(min=0), help="Seed of every random number of the run.")
+@click.option("--set", "assignments", multiple=True, metavar="KEY.PATH=VALUE", help="Change one setting of the protocol; may be given often.")
+@click.option("--out", type=click.Path(path_type=Path), help="Results file (.h5).  [default: results/NAME/PRESET.h5]")
+@click.option("--overwrite", is_flag=True, help="Replace an existing results file.")
+@click.option("--resume", is_flag=True, help="Go on with an interrupted run from its checkpoint.")
+@click.option("--dry-run", is_flag=True, help="Print the schedule and an estimate of time and memory, and stop.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where to compute.")
+@click.option("--precision", type=click.Choice(["float32", "bfloat16"]), help="Precision of the matrix products.")
+@click.option("--progress", type=click.Choice(["bar", "text", "none"]), help="[default: a bar on a terminal, else lines of text]")
+@click.option("--json", "as_json", is_flag=True, help="Print the closing table as JSON, and nothing else, on standard output.")
+def command(name: str | None, **options: Any) -> None:
+    """Run a protocol: development, wake, sleep and deprivation of simulated subjects, and the probes between them.
+
+    NAME is a protocol that the bare command lists, or a path to a YAML file of your own. The run is logged in one HDF5
+    file, with a figure beside it, and closes with a short table. An interrupted run (Ctrl-C) goes on with --resume.
+    """
+    if name is None:
+        listing()
+    else:
+        run(name, **options)
+
+
+def listing() -> None:
+    """Print every protocol with its section of the paper and its presets."""
+    from cortexff.description import parse, read_text
+    from cortexff.resources import find, names
+
+    click.echo("Protocols (run one with: python -m cortexff.protocol NAME):\n")
+    for name in names("protocols"):
+        written = parse(read_text(find("protocols", name)), source=f"{name}.yaml") or {}
+        presets = ", ".join(dict.fromkeys(["default", *(written.get("presets") or {})]))
+        click.echo(f"  {name:<20} §{written.get('section', '?'):<6} {written.get('title', '')}  [{presets}]")
+    click.echo("\nModels (--model):  " + ", ".join(names("models")))
+
+
+def run(
+    name: str,
+    preset: str,
+    model: str | None,
+    subjects: int | None,
+    seed: int | None,
+    assignments: Sequence[str],
+    out: Path | None,
+    overwrite: bool,
+    resume: bool,
+    dry_run: bool,
+    device: str,
+    precision: str | None,
+    progress: str | None,
+    as_json: bool,
+) -> None:
+    """Carry out one protocol from the command line."""
+    from cortexff.protocol.schedule import assignment, load_protocol
+
+    given = {"model": model, "subjects": subjects, "seed": seed, "engine": {"precision": precision} if precision else None}
+    changes = [*map(assignment, assignments), {key: value for key, value in given.items() if value is not None}]
+    protocol = load_protocol(name, preset, changes)
+    name = Path(name).stem
+    from cortexff.graph import load_model
+
+    net = load_model(protocol.model)
+    out = out or Path("results") / name / f"{preset}.h5"
+    if out.suffix != ".h5":
+        raise CortexffError(f"--out {out}: the results file must end in .h5")
+    if not dry_run and not resume and not overwrite and out.exists():
+        raise CortexffError(f"{out} exists: give --out another file, --overwrite it, or --resume it if it was interrupted")
+    say = (lambda text: click.echo(text, err=True)) if as_json else click.echo
+    if not dry_run:
+        say(f"{name} ({preset}): {protocol.title}")
+
+    from cortexff.protocol.runner import Interrupted, Run, plan
+    from cortexff.stimuli import images as image_sets
+
+    _check_device(device)
+    images = image_sets.load(protocol.stimuli.images, progress=progress != "none" and sys.stderr.isatty())
+    images = image_sets.hold_out(images, protocol.stimuli.validation)
+    segments = plan(protocol, len(images.training_labels))
+    if dry_run:
+        from cortexff.protocol.estimate import describe
+
+        click.echo(describe(protocol, net, segments, images, out))
+        return
+    log = _open_log(out, protocol, net, resume, overwrite, name, preset)
+    with log, _Progress(progress, segments, say) as listener:
+        from cortexff.protocol.checkpoint import path_for
+
+        try:
+            Run(protocol, net, images, log, path_for(out), listener, device=device).carry_out(resume=resume)
+        except Interrupted:
+            log.close("interrupted")
+            command_line = shlex.join([*(arg for arg in sys.argv[1:] if arg not in ("--resume", "--overwrite")), "--resume"])
+            say(f"Interrupted; nothing is lost. Go on with: python -m cortexff.protocol {command_line}")
+            sys.exit(130)
+        log.flush()
+        from cortexff.protocol import table
+
+        rows = table.build(out, protocol, name, preset)
+        table.write(log, rows)
+        log.attributes("/", {"finished": _now()})
+    say("")
+    if as_json:
+        from dataclasses import asdict
+
+        click.echo(json.dumps([{k: None if v != v else v for k, v in asdict(row).items()} for row in rows], ensure_ascii=False, indent=1))
+    else:
+        click.echo(table.render(rows))
+    from cortexff.plots import draw
+
+    pictures = draw(out)
+    say("\nResults: " + ", ".join(str(path) for path in (out, *pictures)))
+
+
+def _check_device(device: str) -> None:
+    if device == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise CortexffError("--device cuda: this PyTorch sees no CUDA device; leave the option out to use the CPU")
+
+
+def _open_log(
+    out: Path, protocol: Protocol, net: nx.MultiDiGraph, resume: bool, overwrite: bool, name: str, preset: str
+) -> Log:
+    from cortexff.graph import hidden_areas
+    from cortexff.log import Log, open_results
+
+    settings = protocol.model_dump_json(by_alias=True)
+    if resume:
+        if not out.exists():
+            raise CortexffError(f"--resume: there is no {out} to go on with; run without --resume")
+        with open_results(out) as results:
+            before = {key: results.attrs[key] for key in ("settings", "model", "status")}
+        if before["status"] == "finished":
+            raise CortexffError(f"--resume: {out} is finished; nothing is left to run")
+        if (before["settings"], before["model"]) != (settings, net.graph["text"]):
+            changed = _first_difference(json.loads(before["settings"]), json.loads(settings)) or "the model's text"
+            raise CortexffError(f"--resume: {out} was begun with other settings ({changed}); use the same, or --out another file")
+        return Log.reopen(out)
+    blocks = max(net.nodes[area]["goodness"].blocks for area in hidden_areas(net))
+    blocks = max([blocks, *(protocol.variant(variant).goodness.blocks or 1 for variant in protocol.variants)])
+    provenance = {
+        "title": protocol.title,
+        "protocol_name": name,
+        "preset": preset,
+        "settings": settings,
+        "model": net.graph["text"],
+        "model_source": Path(net.graph["source"]).name,
+        "seed": protocol.seed,
+        "versions": json.dumps(_versions()),
+        "git_commit": _git_commit(),
+        "command_line": "python -m cortexff.protocol " + shlex.join(sys.argv[1:]),
+        "started": _now(),
+    }
+    dimensions = {
+        "subject": list(range(protocol.subjects)),
+        "area": hidden_areas(net),
+        "block": list(range(blocks)),
+        "label": list(range(10)),
+    }
+    return Log.create(out, provenance, dimensions, overwrite=overwrite)
+
+
+def _first_difference(before: dict, now: dict, path: str = "") -> str | None:
+    for key in dict.fromkeys([*before, *now]):
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            if found := _first_difference(old, new, f"{path}{key}."):
+                return found
+        elif old != new:
+            return f"{path}{key} was {old}, now {new}"
+    return None
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+    from platform import python_version
+
+    return {"python": python_version(), **{package: version(package) for package in ("cortexff", "torch", "numpy", "h5py", "networkx")}}
+
+
+def _git_commit() -> str:
+    """Commit of the checkout that this package runs from; empty where it is installed."""
+    try:
+        folder = Path(__file__).parent
+        found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return found.stdout.strip()
+
+
+class _Progress:
+    """Shows how far a run has come, and hears Ctrl-C and SIGTERM."""
+
+    def __init__(self, style: str | None, segments: Sequence[Segment], say: Callable[[str], None]) -> None:
+        self.style = style or ("bar" if sys.stderr.isatty() else "text")
+        self.total = sum(segment.updates for segment in segments)
+        self.done, self.say, self.stopping, self.group = 0, say, False, ""
+
+    def __enter__(self) -> Listener:
+        from tqdm import tqdm
+
+        from cortexff.protocol.runner import Listener
+
+        self.bar = tqdm(total=self.total, unit="update", disable=self.style != "bar", dynamic_ncols=True, file=sys.stderr)
+        self.before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        return Listener(self._advanced, self._probed, lambda: self.stopping)
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def _stop(self, number: int, frame: object) -> None:
+        if self.stopping:  # asked twice: stop at once
+            raise KeyboardInterrupt
+        self.stopping = True
+
+    def _advanced(self, updates: int) -> None:
+        self.done += updates
+        self.bar.update(updates)
+
+    def _probed(self, segment: Segment, update: int, measurement: Any) -> None:
+        row = measurement.row
+        text = (
+            f"{segment.group:<20} update {segment.before + update:>5}  error {100 * row['err_goodness'].mean():5.2f} %  "
+            f"hallucinations {100 * row['fp_neg'].mean():5.1f} %  d′ {row['dprime'].mean():.2f}"
+        )
+        if self.style == "bar":
+            self.bar.set_description(segment.group)
+            self.bar.set_postfix_str(f"error {100 * row['err_goodness'].mean():.2f} %")
+        elif self.style == "text":
+            self.say(f"[{self.done:>6}/{self.total}] {text}")
+
+
+def main() -> None:
+    """The command line: an error that the user can mend is one line and exit code 2."""
+    try:
+        command(prog_name="python -m cortexff.protocol")
+    except CortexffError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("HDF5_USE_FILE_LOCKING", "FALSE")
+    main()

@@ -1,0 +1,220 @@
+"""What is measured when plasticity is off: readouts, goodness, signal detection and activity of every subject.
+
+Real data are images with their true label; negative data are the same images with each of the wrong labels; noise is
+an image with its pixels shuffled, shown with the true label. Goodness is averaged over the readout's steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cortexff import readout
+from cortexff.analysis.signal_detection import auroc, criterion, dprime
+from cortexff.engines.rate import Moment, RateEngine, RateState
+from cortexff.log import Variable
+from cortexff.random_streams import generator
+from cortexff.stimuli.labels import candidates, one_hot, shuffled_pixels
+
+ROWS_AT_ONCE = 2000  # cases x versions x subjects settled together: activity stays in the processor's caches
+
+_PROBE, _BLOCK = ("probe", "subject"), ("probe", "subject", "area", "block")
+
+
+def _scalar(long_name: str, formula: str = "", units: str = "1") -> Variable:
+    return Variable(_PROBE, units, long_name, formula)
+
+
+def _per_block(long_name: str, formula: str = "", units: str = "1") -> Variable:
+    return Variable(_BLOCK, units, long_name, formula)
+
+
+P_BAR = "p̄ = mean of p(positive) over blocks and areas"
+KINDS = {"pos": "real images with their true label", "neg": "images with a wrong label", "noise": "shuffled pixels"}
+VARIABLES = {
+    "err_goodness": _scalar("error of the label of highest goodness", "P(argmax_k sum of log odds ≠ true label)"),
+    "err_softmax": _scalar("error of the one-pass softmax", "P(argmax_k softmax_k ≠ true label)"),
+    "fp_neg": _scalar("false-positive rate on wrong labels (hallucination)", f"P(p̄ > 0.5), {P_BAR}"),
+    "fp_noise": _scalar("false-positive rate on noise (hallucination)", f"P(p̄ > 0.5), {P_BAR}"),
+    "miss": _scalar("miss rate on real data", f"P(p̄ < 0.5), {P_BAR}"),
+    "dprime": _scalar("d′ of real data against wrong labels", "[μ(E⁺) − μ(E⁻)] / √((σ²(E⁺) + σ²(E⁻))/2), E = log odds"),
+    "criterion": _scalar("criterion: negative when biased towards 'real'", "−½ [z(1 − miss) + z(fp_neg)], log-linear"),
+    "auroc": _scalar("area under the ROC of real data against wrong labels", "P(E⁺ > E⁻) + ½ P(E⁺ = E⁻)"),
+    "sleep_drive": _scalar("learning drive of the negative phase", "E[p̄(x⁻)], wrong labels weighted by softmax"),
+    "wake_drive": _scalar("learning drive of the positive phase", "E[1 − p̄(x⁺)]"),
+    "decision_steps": _scalar("settling time to the final decision", "first step from which argmax_k stays", "steps"),
+    **{f"goodness_{k}": _per_block(f"mean goodness, {v}", "E[G]", "activity²") for k, v in KINDS.items()},
+    **{f"goodness_{k}_sd": _per_block(f"SD of goodness over stimuli, {v}", "SD[G]", "activity²") for k, v in KINDS.items()},
+    **{f"p_{k}": _per_block(f"mean P(positive), {v}", "E[σ((G − θ)/κ)]") for k, v in KINDS.items()},
+    "rate": Variable(_BLOCK[:3], "activity", "mean activity on real data", "E[y]"),
+    "active_frac": Variable(_BLOCK[:3], "1", "share of units that are active on real data", "P(y > 0)"),
+}
+STIMULUS_VARIABLES = {
+    "goodness_by_stimulus": Variable(
+        ("subject", "stimulus", "label", "area"), "activity²", "goodness of each stimulus with each label", "Σ_blocks G"
+    ),
+    "goodness_by_noise": Variable(("subject", "stimulus", "area"), "activity²", "goodness of each noise image", "Σ_blocks G"),
+    "true_label": Variable(("stimulus",), "1", "true label of each stimulus", dtype="i8"),
+}
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Stimuli of a probe: the same for all conditions, so every comparison is paired.
+
+    images  (cases, pixels)
+    labels  (cases,)
+    noise   (subjects, cases, pixels)
+    """
+
+    images: Tensor
+    labels: Tensor
+    noise: Tensor
+    classes: int
+
+    @classmethod
+    def of(cls, images: np.ndarray, labels: np.ndarray, seed: int, subjects: list[int], classes: int) -> Probe:
+        pictures = torch.from_numpy(images)
+        noise = [shuffled_pixels(pictures[None], [generator(seed, subject, "noise")])[0] for subject in subjects]
+        return cls(pictures, torch.from_numpy(labels), torch.stack(noise), classes)
+
+    def select(self, members: list[int]) -> Probe:
+        """The same probe for some members of the cohort."""
+        return Probe(self.images, self.labels, self.noise[members], self.classes)
+
+
+@dataclass
+class Measurement:
+    """One probe of a cohort.
+
+    row       a value for each of ``VARIABLES``, without the probe dimension
+    stimuli   a value for each of ``STIMULUS_VARIABLES``
+    """
+
+    row: dict[str, np.ndarray]
+    stimuli: dict[str, np.ndarray]
+
+
+def measure(
+    engine: RateEngine, state: RateState, softmax: readout.SoftmaxState, probe: Probe, steps: tuple[int, int]
+) -> Measurement:
+    """Every metric of every subject, plasticity off.
+
+    steps  first and last step over which goodness is averaged, from 1
+    """
+    parts = [_measure_cases(engine, state, softmax, probe, cases, steps) for cases in _chunks(engine, softmax, probe)]
+    whole = {name: np.concatenate([part[name] for part in parts], axis=1) for name in parts[0]}
+    return _summary(engine, whole, probe.labels.numpy())
+
+
+def _chunks(engine: RateEngine, softmax: readout.SoftmaxState, probe: Probe) -> Iterator[slice]:
+    rows = len(softmax.weights) * probe.classes
+    size = max(1, ROWS_AT_ONCE // rows)
+    for first in range(0, len(probe.labels), size):
+        yield slice(first, first + size)
+
+
+def _measure_cases(
+    engine: RateEngine,
+    state: RateState,
+    softmax: readout.SoftmaxState,
+    probe: Probe,
+    cases: slice,
+    steps: tuple[int, int],
+) -> dict[str, np.ndarray]:
+    """Raw measures of some cases; every array is (subjects, cases, ...)."""
+    (retina,) = (a for a in engine.net if engine.net.nodes[a]["role"] == "input")
+    (label_area,) = (a for a in engine.net if engine.net.nodes[a]["role"] == "context")
+    labels = probe.labels[cases].to(engine.device)
+    subjects, count = len(softmax.weights), len(labels)
+    activity: dict[str, list[Tensor]] = {f"{what}/{a}": [] for what in ("rate", "active") for a in engine.areas}
+
+    def watch(moment: Moment) -> None:
+        if steps[0] <= moment.step <= steps[1]:
+            for area in moment.areas:
+                real = moment.activity[area][:, torch.arange(count), labels]
+                activity[f"rate/{area}"].append(real.mean(-1))
+                activity[f"active/{area}"].append((real > 0).float().mean(-1))
+
+    images = probe.images[None, cases, None].to(engine.device)
+    percept = engine.look(state, {retina: images})
+    every_label = {label_area: candidates(probe.classes, engine.device)}
+    trace = readout.goodness_trace(engine, state, percept, every_label, engine.areas, watch)
+    by_step = readout.evidence(engine, trace)
+    choice = by_step.argmax(-1)
+    # Walking back from the last step: how many steps hold the final choice without a break?
+    settled = (choice == choice[-1]).flip(0).cumprod(0).sum(0)
+
+    noise = probe.noise[:, cases, None].to(engine.device)
+    true = {label_area: one_hot(labels, probe.classes)[None, :, None]}
+    noise_trace = readout.goodness_trace(engine, state, engine.look(state, {retina: noise}), true, engine.areas)
+
+    goodness = {area: readout.window(steps_of, steps) for area, steps_of in trace.items()}
+    believed = readout.belief(softmax, readout.softmax_heard(engine, percept))
+    measured = {
+        "evidence": readout.evidence(engine, goodness),
+        "belief": believed.expand(subjects, -1, -1),
+        "decision_steps": len(by_step) - settled + 1,
+        **{f"goodness/{area}": good for area, good in goodness.items()},
+        **{f"noise/{area}": readout.window(steps_of, steps)[:, :, 0] for area, steps_of in noise_trace.items()},
+        **{name: torch.stack(values).mean(0) for name, values in activity.items()},
+    }
+    return {name: array.cpu().numpy() for name, array in measured.items()}
+
+
+def _summary(engine: RateEngine, whole: dict[str, np.ndarray], labels: np.ndarray) -> Measurement:
+    evidence, belief = whole["evidence"], whole["belief"]
+    subjects, cases, classes = evidence.shape
+    true = np.eye(classes, dtype=bool)[labels]  # (cases, labels)
+
+    def real(array: np.ndarray) -> np.ndarray:
+        return array[:, true]
+
+    def wrong(array: np.ndarray) -> np.ndarray:
+        return array[:, ~true]
+
+    blocks = max(engine.net.nodes[area]["goodness"].blocks for area in engine.areas)
+    row: dict[str, np.ndarray] = {}
+    for kind in KINDS:
+        for name in (f"goodness_{kind}", f"goodness_{kind}_sd", f"p_{kind}"):
+            row[name] = np.full((subjects, len(engine.areas), blocks), np.nan, dtype=np.float32)
+    p_label, p_noise = [], []
+    for place, area in enumerate(engine.areas):
+        good, noise = whole[f"goodness/{area}"], whole[f"noise/{area}"]
+        p_good, p_bad = (torch.sigmoid(engine.log_odds(area, torch.from_numpy(g))).numpy() for g in (good, noise))
+        p_label.append(p_good)
+        p_noise.append(p_bad)
+        by_kind = {"pos": (real(good), real(p_good)), "neg": (wrong(good), wrong(p_good)), "noise": (noise, p_bad)}
+        for kind, (values, chance) in by_kind.items():
+            here = (slice(None), place, slice(values.shape[-1]))
+            row[f"goodness_{kind}"][here] = values.mean(1, dtype=np.float64)
+            row[f"goodness_{kind}_sd"][here] = values.std(1, dtype=np.float64)
+            row[f"p_{kind}"][here] = chance.mean(1, dtype=np.float64)
+    p_bar = np.concatenate(p_label, axis=-1).mean(-1)
+    p_bar_noise = np.concatenate(p_noise, axis=-1).mean(-1)
+
+    believed_wrong = np.where(true, 0.0, belief)
+    share = believed_wrong / np.maximum(believed_wrong.sum(-1, keepdims=True), 1e-30)
+    row["err_goodness"] = (evidence.argmax(-1) != labels).mean(-1)
+    row["err_softmax"] = (belief.argmax(-1) != labels).mean(-1)
+    row["fp_neg"] = (wrong(p_bar) > 0.5).mean(-1)
+    row["fp_noise"] = (p_bar_noise > 0.5).mean(-1)
+    row["miss"] = (real(p_bar) <= 0.5).mean(-1)
+    row["dprime"] = dprime(real(evidence), wrong(evidence))
+    row["criterion"] = criterion(1.0 - row["miss"], row["fp_neg"], hits_of=cases, false_alarms_of=cases * (classes - 1))
+    row["auroc"] = auroc(real(evidence), wrong(evidence))
+    row["sleep_drive"] = (share * p_bar).sum(-1).mean(-1)
+    row["wake_drive"] = (1.0 - real(p_bar)).mean(-1)
+    row["decision_steps"] = whole["decision_steps"].mean(-1)
+    row["rate"] = np.stack([whole[f"rate/{area}"].mean(-1) for area in engine.areas], axis=-1)
+    row["active_frac"] = np.stack([whole[f"active/{area}"].mean(-1) for area in engine.areas], axis=-1)
+    stimuli = {
+        "goodness_by_stimulus": np.stack([whole[f"goodness/{area}"].sum(-1) for area in engine.areas], axis=-1),
+        "goodness_by_noise": np.stack([whole[f"noise/{area}"].sum(-1) for area in engine.areas], axis=-1),
+        "true_label": labels,
+    }
+    return Measurement({name: np.asarray(value, dtype=np.float32) for name, value in row.items()}, stimuli)

@@ -1,0 +1,374 @@
+"""The runner: carries out a protocol, one variant and condition after another, and logs what the probes find."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import networkx as nx
+import numpy as np
+import torch
+
+from cortexff import readout
+from cortexff.engines.rate import Plasticity, RateDynamics, RateEngine, RateState
+from cortexff.errors import CortexffError
+from cortexff.graph import only_area, with_goodness
+from cortexff.log import Log, Variable
+from cortexff.protocol import checkpoint
+from cortexff.protocol.probe import STIMULUS_VARIABLES, VARIABLES, Measurement, Probe, measure
+from cortexff.protocol.schedule import PHASES, Protocol, Stage, decay, probe_updates, stage_lengths
+from cortexff.random_streams import generator
+from cortexff.stimuli.images import Images
+from cortexff.stimuli.labels import hard_negatives, one_hot, random_negatives
+
+ROW_VARIABLES = {
+    "update": Variable(("probe",), "updates", "updates since the condition began", dtype="i8"),
+    "stage": Variable(("probe",), "1", "stage of the condition", dtype="str"),
+    "age": Variable(("probe", "subject"), "updates", "updates that each subject has lived through", dtype="i8"),
+    **VARIABLES,
+}
+
+
+class Interrupted(Exception):
+    """The run was asked to stop; everything up to here is in the checkpoint."""
+
+
+@dataclass
+class Cohort:
+    """Some subjects at one moment of their lives.
+
+    subjects  their numbers
+    age       (subjects,) updates lived through; decides which data each meets next
+    """
+
+    subjects: list[int]
+    state: RateState
+    softmax: readout.SoftmaxState
+    age: np.ndarray
+
+    def select(self, members: Sequence[int]) -> Cohort:
+        """A copy of some members, by their place."""
+        members = list(members)
+        softmax = readout.SoftmaxState(**{name: array[members] for name, array in self.softmax.arrays().items()})
+        return Cohort([self.subjects[m] for m in members], self.state.select(members), softmax, self.age[members])
+
+    def replace(self, members: Sequence[int], part: Cohort) -> None:
+        """Put members back in their places."""
+        members = list(members)
+        self.state.replace(members, part.state)
+        for name, array in self.softmax.arrays().items():
+            array[members] = part.softmax.arrays()[name]
+        self.age[members] = part.age
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        tensors = {
+            **{f"state/{name}": array for name, array in self.state.arrays().items()},
+            **{f"softmax/{name}": array for name, array in self.softmax.arrays().items()},
+        }
+        return {"age": self.age, **{name: tensor.cpu().numpy() for name, tensor in tensors.items()}}
+
+    @classmethod
+    def from_arrays(cls, subjects: list[int], arrays: dict[str, np.ndarray], device: torch.device) -> Cohort:
+        def part(prefix: str) -> dict[str, torch.Tensor]:
+            found = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+            return {name: torch.from_numpy(array).to(device) for name, array in found.items()}
+
+        state, softmax = RateState.from_arrays(part("state/")), readout.SoftmaxState(**part("softmax/"))
+        return cls(subjects, state, softmax, arrays["age"])
+
+
+@dataclass
+class Position:
+    """How far a run has come.
+
+    segment  number of the stage in the plan: all variants, conditions and stages in order
+    updates  updates of that stage that are over
+    active   places of the subjects that the stage still trains
+    rows     group → rows logged
+    """
+
+    segment: int = 0
+    updates: int = 0
+    active: list[int] | None = None
+    rows: dict[str, int] = dataclasses.field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One stage of one condition of one variant."""
+
+    variant: str
+    condition: str
+    stage_name: str
+    stage: Stage
+    updates: int
+    first: bool  # the condition's first stage
+    before: int  # updates of the condition that come before it
+
+    @property
+    def group(self) -> str:
+        return f"{self.variant}/{self.condition}"
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Who hears how the run goes on.
+
+    advanced  updates done since the last call
+    probed    a probe was logged: the segment, its update, its measurement
+    stop      asked after every update: should the run be interrupted?
+    """
+
+    advanced: Callable[[int], None] = lambda updates: None
+    probed: Callable[[Segment, int, Measurement], None] = lambda segment, update, measurement: None
+    stop: Callable[[], bool] = lambda: False
+
+
+def plan(protocol: Protocol, training_cases: int) -> list[Segment]:
+    """All stages of a protocol in the order in which they are run."""
+    per_epoch = training_cases // protocol.stimuli.minibatch
+    if per_epoch == 0:
+        raise CortexffError(
+            f"stimuli.minibatch {protocol.stimuli.minibatch} exceeds the {training_cases} training images: lower it"
+        )
+    segments = []
+    for variant in protocol.variants:
+        before: dict[str, int] = {}
+        for condition, name, stage, updates in stage_lengths(protocol.variant(variant), per_epoch):
+            segments.append(
+                Segment(variant, condition, name, stage, updates, condition not in before, before.get(condition, 0))
+            )
+            before[condition] = before.get(condition, 0) + updates
+    return segments
+
+
+class Run:
+    """One execution of a protocol on one machine."""
+
+    def __init__(
+        self,
+        protocol: Protocol,
+        net: nx.MultiDiGraph,
+        images: Images,
+        log: Log,
+        checkpoint_path: Path,
+        listener: Listener | None = None,
+        subjects: Sequence[int] | None = None,
+        device: str = "cpu",
+    ) -> None:
+        self.protocol, self.net, self.images, self.log = protocol, net, images, log
+        self.checkpoint_path, self.listener, self.device = checkpoint_path, listener or Listener(), device
+        self.subjects = list(subjects if subjects is not None else range(protocol.subjects))
+        self.segments = plan(protocol, len(images.training_labels))
+        self.retina, self.label = only_area(net, "input"), only_area(net, "context")
+        _fits(net, self.retina, images.training_images.shape[1], f"image set {images.name}", "pixels")
+        _fits(net, self.label, images.classes, f"image set {images.name}", "labels")
+        self.training_images = torch.from_numpy(images.training_images)
+        self.training_labels = torch.from_numpy(images.training_labels)
+        self.position = Position()
+        self.ends: dict[str, Cohort] = {}  # condition → its cohort at the end, where another starts from it
+        self.order = lru_cache(maxsize=4 * len(self.subjects))(self._order)
+
+    # --------------------------------------------------------------- the course
+
+    def carry_out(self, resume: bool = False) -> None:
+        """Run the whole plan, or what is left of it.
+
+        raises  Interrupted when the listener asked for it; the checkpoint then holds everything
+        """
+        cohort = None
+        if resume:
+            cohort = self._resume()
+        else:
+            for segment in self.segments:
+                self.log.declare(segment.group, variables=ROW_VARIABLES)
+        first = self.position.segment
+        for number, segment in enumerate(self.segments[first:], start=first):
+            protocol = self.protocol.variant(segment.variant)
+            engine = self._engine(segment.variant)
+            if segment.first and segment.condition == next(iter(protocol.conditions)) and number != first:
+                self.ends.clear()  # a new variant begins
+            if cohort is None:
+                cohort = self._begin(engine, protocol, segment)
+            if self.position.active is None:
+                self.position = dataclasses.replace(self.position, segment=number, active=list(range(len(self.subjects))))
+            self._live(engine, protocol, segment, cohort)
+            self.position = Position(number + 1, rows=self.position.rows)
+            ends_here = number + 1 == len(self.segments) or self.segments[number + 1].first
+            if ends_here:
+                if any(c.start == segment.condition for c in protocol.conditions.values()):
+                    self.ends[segment.condition] = cohort
+                cohort = None
+        self.checkpoint_path.unlink(missing_ok=True)
+
+    def _begin(self, engine: RateEngine, protocol: Protocol, segment: Segment) -> Cohort:
+        start = protocol.conditions[segment.condition].start
+        if start is not None:
+            return self.ends[start].select(range(len(self.subjects)))
+        state = engine.start(protocol.seed, self.subjects)
+        softmax = readout.start_softmax(engine, len(self.subjects), self.images.classes)
+        return Cohort(self.subjects, state, softmax, np.zeros(len(self.subjects), dtype=np.int64))
+
+    def _live(self, engine: RateEngine, protocol: Protocol, segment: Segment, everyone: Cohort) -> None:
+        """One stage: updates, and probes between them."""
+        stage, position = segment.stage, self.position
+        probes = set(probe_updates(stage, segment.updates, self._per_epoch(protocol)))
+        if segment.first and position.updates == 0:
+            if not self.position.rows.get(segment.group):
+                self._probe(engine, protocol, segment, everyone, 0)
+            probes.discard(0)
+        cohort = everyone if len(position.active) == len(self.subjects) else everyone.select(position.active)
+        plasticity = Plasticity(**protocol.plasticity_of(stage).model_dump())
+        while position.updates < segment.updates and position.active:
+            if self.listener.stop():
+                self._put_back(everyone, cohort)
+                self._save(segment, everyone)
+                raise Interrupted
+            factor = decay(stage, position.updates / segment.updates)
+            step = 1
+            if PHASES[stage.phase]:
+                rated = dataclasses.replace(plasticity, learning_rate=plasticity.learning_rate * factor)
+                self._update(engine, protocol, stage, cohort, rated, factor)
+            else:  # nothing changes until the next probe
+                step = min(probe for probe in probes if probe > position.updates) - position.updates
+            position.updates += step
+            self.listener.advanced(step)
+            if position.updates in probes:
+                self._put_back(everyone, cohort)
+                found = self._probe(engine, protocol, segment, everyone, position.updates)
+                if stage.until is not None:
+                    remaining = [m for m in position.active if found.row["err_goodness"][m] > stage.until]
+                    if remaining != position.active:
+                        position.active = remaining
+                        cohort = everyone.select(remaining) if remaining else cohort
+                self._save(segment, everyone)
+        self.listener.advanced(segment.updates - position.updates)
+        last = segment.stage.probe_on == "test" and self._is_last_stage(segment)
+        if last:
+            found = self._measure(engine, protocol, segment, everyone)
+            for name, variable in STIMULUS_VARIABLES.items():
+                self.log.write(segment.group, name, found.stimuli[name], variable)
+
+    def _put_back(self, everyone: Cohort, cohort: Cohort) -> None:
+        if cohort is not everyone and self.position.active:
+            everyone.replace(self.position.active, cohort)
+
+    def _is_last_stage(self, segment: Segment) -> bool:
+        return self.protocol.conditions[segment.condition].stages[-1] == segment.stage_name
+
+    # --------------------------------------------------------------- one update
+
+    def _update(
+        self,
+        engine: RateEngine,
+        protocol: Protocol,
+        stage: Stage,
+        cohort: Cohort,
+        plasticity: Plasticity,
+        factor: float,
+    ) -> None:
+        """Show each subject its next minibatch and let it learn from it."""
+        chosen = torch.from_numpy(np.stack([self._cases(protocol, s, a) for s, a in self._ages(cohort)]))
+        labels = self.training_labels[chosen].to(engine.device)
+        images = {self.retina: self.training_images[chosen].unsqueeze(2).to(engine.device)}
+        is_positive = PHASES[stage.phase]
+        percept = engine.look(cohort.state, images)
+        shown = {True: labels}
+        if stage.train_softmax or False in is_positive:
+            heard = readout.softmax_heard(engine, percept)
+            belief = readout.belief(cohort.softmax, heard)
+            if False in is_positive:
+                streams = [generator(protocol.seed, s, "negatives", a) for s, a in self._ages(cohort)]
+                if protocol.stimuli.negatives == "hard_labels":
+                    shown[False] = hard_negatives(belief, labels, streams)
+                else:
+                    shown[False] = random_negatives(labels, self.images.classes, streams)
+            if stage.train_softmax:
+                settings = protocol.readout.softmax
+                readout.learn_softmax(
+                    cohort.softmax, heard, belief, labels, settings.learning_rate * factor, weight_cost=settings.weight_cost
+                )
+        versions = torch.stack([one_hot(shown[real], self.images.classes) for real in is_positive], dim=2)
+        engine.learn(cohort.state, percept, {self.label: versions}, images, is_positive, plasticity)
+        cohort.age += 1
+
+    def _ages(self, cohort: Cohort) -> Iterator[tuple[int, int]]:
+        yield from zip(cohort.subjects, cohort.age.tolist(), strict=True)
+
+    def _per_epoch(self, protocol: Protocol) -> int:
+        return len(self.training_labels) // protocol.stimuli.minibatch
+
+    def _cases(self, protocol: Protocol, subject: int, age: int) -> np.ndarray:
+        """Places of the training images that a subject of that age meets, (minibatch,)."""
+        epoch, batch = divmod(age, self._per_epoch(protocol))
+        size = protocol.stimuli.minibatch
+        return self.order(protocol.seed, subject, epoch)[batch * size : (batch + 1) * size]
+
+    def _order(self, seed: int, subject: int, epoch: int) -> np.ndarray:
+        return generator(seed, subject, "order", epoch).permutation(len(self.training_labels))
+
+    # ------------------------------------------------------------------- probes
+
+    def _probe(
+        self, engine: RateEngine, protocol: Protocol, segment: Segment, everyone: Cohort, update: int
+    ) -> Measurement:
+        found = self._measure(engine, protocol, segment, everyone)
+        row = {"update": segment.before + update, "stage": segment.stage_name, "age": everyone.age, **found.row}
+        self.log.append(segment.group, row)
+        self.position.rows[segment.group] = self.log.length(segment.group)
+        self.listener.probed(segment, update, found)
+        return found
+
+    def _measure(self, engine: RateEngine, protocol: Protocol, segment: Segment, everyone: Cohort) -> Measurement:
+        probe = self._stimuli(segment.stage.probe_on, segment.stage.probe_images, protocol.seed)
+        return measure(engine, everyone.state, everyone.softmax, probe, tuple(protocol.readout.steps))
+
+    @lru_cache(maxsize=4)  # noqa: B019  (a run lives as long as its process)
+    def _stimuli(self, which: str, count: int | None, seed: int) -> Probe:
+        images = getattr(self.images, f"{which}_images")[:count]
+        labels = getattr(self.images, f"{which}_labels")[:count]
+        return Probe.of(images, labels, seed, self.subjects, self.images.classes)
+
+    @lru_cache(maxsize=2)  # noqa: B019
+    def _engine(self, variant: str) -> RateEngine:
+        protocol = self.protocol.variant(variant)
+        changes = protocol.goodness.model_dump(exclude_none=True)
+        dynamics = RateDynamics(**protocol.engine.model_dump(), device=self.device)
+        return RateEngine(with_goodness(self.net, **changes), dynamics)
+
+    # ------------------------------------------------------- interrupt and resume
+
+    def _save(self, segment: Segment, everyone: Cohort) -> None:
+        cohorts = {"now": everyone, **{f"ends/{name}": cohort for name, cohort in self.ends.items()}}
+        arrays = {f"{where}/{name}": array for where, cohort in cohorts.items() for name, array in cohort.arrays().items()}
+        checkpoint.save(self.checkpoint_path, arrays, dataclasses.asdict(self.position))
+
+    def _resume(self) -> Cohort:
+        arrays, position = checkpoint.load(self.checkpoint_path)
+        self.position = Position(**position)
+        for segment in self.segments:
+            self.log.truncate(segment.group, self.position.rows.get(segment.group, 0))
+        device = torch.device(self.device)
+        cohorts: dict[str, dict[str, np.ndarray]] = {}
+        for path, array in arrays.items():
+            parts = path.split("/")
+            depth = 2 if parts[0] == "ends" else 1
+            cohorts.setdefault("/".join(parts[:depth]), {})["/".join(parts[depth:])] = array
+        for where, found in cohorts.items():
+            if where != "now":
+                self.ends[where.removeprefix("ends/")] = Cohort.from_arrays(self.subjects, found, device)
+        done = sum(s.updates for s in self.segments[: self.position.segment]) + self.position.updates
+        self.listener.advanced(done)
+        return Cohort.from_arrays(self.subjects, cohorts["now"], device)
+
+
+def _fits(net: nx.MultiDiGraph, area: str, needed: int, what: str, unit: str) -> None:
+    units = net.nodes[area]["units"]
+    if units != needed:
+        raise CortexffError(
+            f"{what} has {needed} {unit}, but area {area} has {units} units: change the area in {net.graph['source']}, "
+            "or stimuli.images in the protocol"
+        )

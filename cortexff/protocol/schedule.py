@@ -1,0 +1,241 @@
+"""Protocol files: stages of life, conditions that fork from one another, presets; read, merged and checked.
+
+A *stage* is a stretch of updates of one phase. A *condition* is a list of stages; it begins where another condition
+ended (``from``), or with newborn subjects. Conditions that fork from the same one meet the same data in the same order.
+A *variant* is the whole protocol again with some settings changed, such as the sign of the goodness.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from cortexff.description import check, parse, read_text
+from cortexff.errors import CortexffError
+from cortexff.resources import find
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=0)]
+
+PHASES = {
+    "interleaved": (True, False),  # positive and negative data in every update
+    "wake": (True,),  # positive data alone
+    "sleep": (False,),  # negative data alone
+    "rest": (),  # no plasticity
+}
+
+
+class Section(BaseModel):
+    """Part of a protocol: unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Stimuli(Section):
+    images: Literal["digits", "mnist", "fashion_mnist"] = "digits"
+    minibatch: Annotated[int, Field(ge=1)] = 100
+    validation: Count = 0  # training images held out for probes
+    negatives: Literal["hard_labels", "random_labels"] = "hard_labels"
+
+
+class Engine(Section):
+    damping: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    steps: Annotated[int, Field(ge=1)] = 8
+    alternating: bool = False
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+
+class PlasticitySettings(Section):
+    learning_rate: NotNegative
+    gradient_average: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_cost: NotNegative = 0.001
+    peer_normalization: NotNegative = 0.03
+
+
+class SoftmaxSettings(Section):
+    learning_rate: NotNegative = 30.0
+    weight_cost: NotNegative = 0.003
+
+
+class Readout(Section):
+    steps: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=2, max_length=2)] = [3, 5]  # first and last
+    softmax: SoftmaxSettings = SoftmaxSettings()
+
+
+class GoodnessSettings(Section):
+    """Replaces what the model says, in every hidden area."""
+
+    measure: Literal["sum_of_squares", "mean_square"] | None = None
+    sign: Literal["max", "min"] | None = None
+    threshold: float | None = None
+    temperature: Positive | None = None
+    blocks: Annotated[int, Field(ge=1)] | None = None
+
+
+class Stage(Section):
+    phase: Literal["interleaved", "wake", "sleep", "rest"]
+    updates: Count | None = None
+    epochs: Count | None = None  # passes through the training images; give this or updates
+    plasticity: dict[str, float] = {}  # replaces what the protocol's own plasticity says
+    decay_from: Fraction = 1.0  # share of the stage after which learning rates fall linearly to zero
+    train_softmax: bool = False
+    until: Fraction | None = None  # a subject's stage ends when its err_goodness, probed, is no more than this
+    probe: Annotated[int, Field(ge=1)] | Literal["log", "epoch", "end"] = "end"
+    probe_on: Literal["test", "validation", "training"] = "test"
+    probe_images: Annotated[int, Field(ge=1)] | None = None  # the first so many of them; all unless given
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Stage:
+        if (self.updates is None) == (self.epochs is None):
+            raise ValueError("give either 'updates' or 'epochs'")
+        if self.until is not None and self.probe_on == "test":
+            raise ValueError("'until' must not look at the test images: probe_on validation or training")
+        return self
+
+
+class Condition(Section):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
+    start: Annotated[str | None, Field(alias="from")] = None
+    stages: list[str]
+
+
+class Row(Section):
+    """A quantity of the closing table: where the paper gives a figure for it, the two stand side by side."""
+
+    paper: float | None = None
+
+
+class Table(Section):
+    conditions: list[str]
+    against: str | None = None  # the condition that the others are compared with, subject by subject
+    metrics: dict[str, Row | None]
+
+
+class Protocol(Section):
+    format: Literal["cortexff-protocol/1"]
+    title: str
+    section: Annotated[str, BeforeValidator(str)]  # of the paper
+    model: str
+    stimuli: Stimuli = Stimuli()
+    engine: Engine = Engine()
+    plasticity: PlasticitySettings
+    readout: Readout = Readout()
+    goodness: GoodnessSettings = GoodnessSettings()
+    subjects: Annotated[int, Field(ge=1)] = 1
+    seed: Count = 0
+    stages: dict[str, Stage]
+    conditions: dict[str, Condition]
+    variants: dict[str, dict[str, Any] | None]
+    table: Table
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> Protocol:
+        earlier: list[str] = []
+        for name, condition in self.conditions.items():
+            if condition.start is not None and condition.start not in earlier:
+                raise ValueError(f"condition {name} starts from '{condition.start}', which is not a condition before it")
+            for stage in condition.stages:
+                if stage not in self.stages:
+                    raise ValueError(f"condition {name} has no stage '{stage}' (known: {', '.join(self.stages)})")
+            earlier.append(name)
+        for name in [*self.table.conditions, *filter(None, [self.table.against])]:
+            if name not in self.conditions:
+                raise ValueError(f"the table's condition '{name}' is not known (known: {', '.join(self.conditions)})")
+        for name, stage in self.stages.items():
+            self.plasticity_of(stage, where=f"stage {name}")
+            if stage.probe_on == "validation" and not self.stimuli.validation:
+                raise ValueError(f"stage {name} probes on validation images, but stimuli.validation is 0")
+        if not self.readout.steps[0] <= self.readout.steps[1] <= self.engine.steps:
+            raise ValueError(f"readout.steps {self.readout.steps} must lie within 1 to engine.steps {self.engine.steps}")
+        return self
+
+    def plasticity_of(self, stage: Stage, where: str = "stage") -> PlasticitySettings:
+        """The plasticity of a stage: the protocol's, with the stage's own changes."""
+        unknown = sorted(set(stage.plasticity) - set(PlasticitySettings.model_fields))
+        if unknown:
+            known = ", ".join(PlasticitySettings.model_fields)
+            raise ValueError(f"{where}: unknown plasticity '{unknown[0]}' (known: {known})")
+        return PlasticitySettings(**{**self.plasticity.model_dump(), **stage.plasticity})
+
+    def variant(self, name: str) -> Protocol:
+        """The protocol with the settings of one variant in place."""
+        changes = self.variants[name] or {}
+        return Protocol.model_validate(merge(self.model_dump(by_alias=True, exclude_none=True), changes), strict=False)
+
+
+def merge(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested settings with some replaced; a copy. What is no mapping is replaced whole."""
+    merged = dict(copy.deepcopy(settings))
+    for key, value in changes.items():
+        inner = merged.get(key)
+        merged[key] = merge(inner, value) if isinstance(inner, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def assignment(text: str) -> dict[str, Any]:
+    """``stages.deprivation.updates=300`` as nested settings; the value is read as YAML."""
+    path, equals, value = text.partition("=")
+    if not equals or not path.strip():
+        raise CortexffError(f"--set {text}: write it as key.path=value, such as plasticity.learning_rate=0.5")
+    nested: Any = parse(value, source=f"--set {path}")
+    for key in reversed(path.strip().split(".")):
+        nested = {key: nested}
+    return nested
+
+
+def load_protocol(name_or_path: str | Path, preset: str = "default", changes: Iterable[Mapping] = ()) -> Protocol:
+    """A checked protocol: the file, then the preset's changes, then those given.
+
+    raises  CortexffError with file, line, the value found and the values allowed
+    """
+    path = find("protocols", name_or_path)
+    written = parse(read_text(path), source=str(path))
+    if not isinstance(written, Mapping):
+        raise CortexffError(f"{path}:1: a protocol is a mapping of settings, found {type(written).__name__}")
+    presets = {"default": None, **(written.get("presets") or {})}
+    if preset not in presets:
+        raise CortexffError(f"{path}: no preset '{preset}' (known: {', '.join(presets)})")
+    settings = {key: value for key, value in written.items() if key != "presets"}
+    for change in ({"presets": presets[preset] or {}}["presets"], *changes):
+        settings = merge(settings, change)
+    return check(Protocol, settings, source=str(path), written=written)
+
+
+def probe_updates(stage: Stage, updates: int, updates_per_epoch: int) -> list[int]:
+    """The updates of a stage after which subjects are probed; the last one is always among them.
+
+    ``log`` is 1, 2, 5, 10, 20, 50, ..., so that a dose-response curve is even on a logarithmic axis.
+    """
+    if stage.probe == "log":
+        decades = range(int(math.log10(max(updates, 1))) + 1)
+        at = [leading * 10**decade for decade in decades for leading in (1, 2, 5)]
+    elif stage.probe == "end":
+        at = []
+    else:
+        every = updates_per_epoch if stage.probe == "epoch" else stage.probe
+        at = list(range(every, updates + 1, every))
+    return sorted({update for update in at if update < updates} | {updates})
+
+
+def decay(stage: Stage, progress: float) -> float:
+    """Factor on the learning rates: 1, then a straight fall to 0 at the end of the stage.
+
+    progress  share of the stage that is over, from 0 to below 1
+    """
+    return 1.0 if progress < stage.decay_from else (1.0 - progress) / (1.0 - stage.decay_from)
+
+
+def stage_lengths(protocol: Protocol, updates_per_epoch: int) -> Iterator[tuple[str, str, Stage, int]]:
+    """Condition, stage name, stage and its number of updates, in the order they are run."""
+    for name, condition in protocol.conditions.items():
+        for stage_name in condition.stages:
+            stage = protocol.stages[stage_name]
+            updates = stage.updates if stage.updates is not None else stage.epochs * updates_per_epoch
+            yield name, stage_name, stage, updates

@@ -1,0 +1,125 @@
+"""From activity to a label: try every label and keep the one of highest goodness, or one pass and a softmax (§3.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cortexff.engines.rate import Moment, Percept, RateEngine, RateState
+from cortexff.equations.normalization import length_normalization
+from cortexff.equations.plasticity import apply_gradient, unit_input_rate
+
+
+@dataclass
+class SoftmaxState:
+    """A linear classifier with a softmax, one for each subject.
+
+    weights  (subjects, labels, units heard); starts at zero
+    average  running average of its gradient, same shape
+    """
+
+    weights: Tensor
+    average: Tensor
+
+    def arrays(self) -> dict[str, Tensor]:
+        return {"weights": self.weights, "average": self.average}
+
+
+def softmax_areas(engine: RateEngine) -> list[str]:
+    """The areas that the one-pass softmax hears: all hidden areas but the first (§3.3), or the only one."""
+    return engine.areas[1:] or engine.areas
+
+
+def start_softmax(engine: RateEngine, subjects: int, labels: int) -> SoftmaxState:
+    """An untrained classifier: every label equally likely."""
+    units = sum(engine.net.nodes[area]["units"] for area in softmax_areas(engine))
+    weights = torch.zeros(subjects, labels, units, device=engine.device)
+    return SoftmaxState(weights, torch.zeros_like(weights))
+
+
+def softmax_heard(engine: RateEngine, percept: Percept) -> Tensor:
+    """Normalized activity of the bottom-up pass that the softmax reads, (subjects, cases, units)."""
+    return torch.cat([length_normalization(percept.activity[a]).squeeze(2) for a in softmax_areas(engine)], dim=-1)
+
+
+def belief(softmax: SoftmaxState, heard: Tensor) -> Tensor:
+    """Probability of each label after one bottom-up pass, (subjects, cases, labels)."""
+    return torch.softmax(torch.bmm(heard, softmax.weights.mT), dim=-1)
+
+
+def learn_softmax(
+    softmax: SoftmaxState,
+    heard: Tensor,
+    probability: Tensor,
+    labels: Tensor,
+    learning_rate: float,
+    gradient_average: float = 0.9,
+    weight_cost: float = 0.003,
+) -> None:
+    """One step of the delta rule, in place: no derivative goes further back than these weights (§3.3).
+
+    heard          from :func:`softmax_heard`
+    probability    from :func:`belief`, with the same weights
+    labels         (subjects, cases), true labels
+    learning_rate  for input of length 1
+    """
+    wrong = torch.nn.functional.one_hot(labels, probability.shape[-1]) - probability
+    gradient = torch.bmm(wrong.mT, heard) / heard.shape[1]
+    rate = unit_input_rate(learning_rate, heard.shape[-1])
+    apply_gradient(softmax.weights, softmax.average, gradient, rate, gradient_average, weight_cost)
+
+
+def goodness_trace(
+    engine: RateEngine,
+    state: RateState,
+    percept: Percept,
+    context: Mapping[str, Tensor],
+    areas: Sequence[str],
+    watch: Callable[[Moment], None] = lambda moment: None,
+) -> dict[str, Tensor]:
+    """Goodness of every block after every step: area → (steps, subjects, cases, versions, blocks).
+
+    watch  is shown every moment as it passes
+    """
+    trace: dict[str, list[Tensor]] = {area: [] for area in areas}
+    for moment in engine.settle(state, percept, context):
+        watch(moment)
+        for area in moment.areas:
+            if area in trace:
+                trace[area].append(engine.goodness(area, moment.activity[area]))
+    return {area: torch.stack(steps) for area, steps in trace.items()}
+
+
+def window(trace: Tensor, steps: tuple[int, int]) -> Tensor:
+    """Mean over some steps, first and last included and counted from 1: (3, 5) is "iterations 3 to 5" (§3.4)."""
+    return trace[steps[0] - 1 : steps[1]].mean(0)
+
+
+def evidence(engine: RateEngine, goodness: Mapping[str, Tensor]) -> Tensor:
+    """Log odds of being real, summed over all blocks of all areas given: area → (..., blocks) becomes (...)."""
+    return torch.stack([engine.log_odds(area, good).sum(-1) for area, good in goodness.items()]).sum(0)
+
+
+def by_goodness(
+    engine: RateEngine,
+    state: RateState,
+    percept: Percept,
+    candidates: Mapping[str, Tensor],
+    steps: tuple[int, int],
+    areas: Sequence[str] | None = None,
+) -> Tensor:
+    """The label whose goodness, averaged over some steps of some areas (all hidden ones), is highest (§3.4).
+
+    candidates  context area → (1, 1, labels, units): every label, tried at once; the image's drive serves them all
+    returns     (subjects, cases)
+    """
+    trace = goodness_trace(engine, state, percept, candidates, areas or engine.areas)
+    return evidence(engine, {area: window(steps_of, steps) for area, steps_of in trace.items()}).argmax(-1)
+
+
+def by_softmax(softmax: SoftmaxState, heard: Tensor) -> Tensor:
+    """The label that one bottom-up pass believes in most (§3.3), (subjects, cases)."""
+    return belief(softmax, heard).argmax(-1)

@@ -1,0 +1,46 @@
+"""Which source units a unit reads: topographic receptive fields without weight sharing (§3.2 note 8, §4 notes 12-13)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class ReceptiveField:
+    """A rectangle of locations of the source map that a location of the target map reads.
+
+    size    (rows, columns) of the rectangle
+    stride  (rows, columns) that it moves from one target location to the next; may be a fraction
+    """
+
+    size: tuple[int, int]
+    stride: tuple[float, float]
+
+
+def field_starts(source: int, target: int, size: int, stride: float) -> np.ndarray:
+    """First source location read by each target location along one axis, (target,); may lie beyond the edge.
+
+    The fields together lie centred on the source map.
+    """
+    margin = ((target - 1) * stride + size - source) / 2
+    return np.floor(np.arange(target) * stride - margin).astype(int)
+
+
+def connection_mask(source_shape: Sequence[int], target_shape: Sequence[int], field: ReceptiveField) -> np.ndarray:
+    """Which source units each target unit reads: bool, (target units, source units).
+
+    source_shape, target_shape  (rows, columns) or (rows, columns, channels); units are counted row by row, column by
+                                column, channel by channel. Every channel of a location reads every channel of its
+                                field, and a field is cut off at the edge of the map (note 12).
+    """
+    along = []
+    for axis in (0, 1):
+        starts = field_starts(source_shape[axis], target_shape[axis], field.size[axis], field.stride[axis])
+        places = np.arange(source_shape[axis])
+        along.append((places >= starts[:, None]) & (places < starts[:, None] + field.size[axis]))
+    locations = np.kron(along[0], along[1])
+    channels = [int(np.prod(shape[2:])) for shape in (target_shape, source_shape)]
+    return np.kron(locations, np.ones(channels, dtype=bool)).astype(bool)

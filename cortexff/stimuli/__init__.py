@@ -1,0 +1,1 @@
+"""What the animal sees and hears: images as still video, strings as windows, labels, negative data."""
