@@ -1,9 +1,9 @@
-"""Text files that describe things: YAML 1.2 read with its line numbers, and checked, one clear line for each mistake."""
+"""Text files that describe things: YAML 1.2 read with line numbers, and checked, one clear line for a mistake."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -49,7 +49,12 @@ def line_of(written: Any, path: Sequence[str | int]) -> int:
     for key in path:
         if isinstance(written, Mapping) and key in written:
             line = written.lc.key(key)[0] + 1 if hasattr(written, "lc") else line
-        elif isinstance(written, Sequence) and not isinstance(written, str) and isinstance(key, int) and key < len(written):
+        elif (
+            isinstance(written, Sequence)
+            and not isinstance(written, str)
+            and isinstance(key, int)
+            and key < len(written)
+        ):
             line = written.lc.item(key)[0] + 1 if hasattr(written, "lc") else line
         else:
             break
@@ -57,19 +62,31 @@ def line_of(written: Any, path: Sequence[str | int]) -> int:
     return line
 
 
-def check(schema: type[Schema], settings: Any, source: str, written: Any = None) -> Schema:
+def holds(written: Any, path: Sequence[str | int]) -> bool:
+    """Whether there is anything at a path of nested mappings and lists."""
+    for key in path:
+        try:
+            written = written[key]
+        except (KeyError, IndexError, TypeError):
+            return False
+    return True
+
+
+def check(schema: type[Schema], settings: Any, place: Callable[[Sequence[str | int]], str]) -> Schema:
     """Settings as an instance of a pydantic schema.
 
-    written  what :func:`parse` gave, where ``settings`` were made from it: knows the lines
-    raises   CortexffError for the first mistake: file, line, the thing, the value found, the values allowed
+    place   where the user wrote the setting at a path: "file:line"
+    raises  CortexffError for the first mistake: its place, the thing, the value found, the values allowed
     """
     try:
         return schema.model_validate(settings)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-    path = [part for part in first["loc"] if not (isinstance(part, str) and "[" in part)]
-    where = f"{source}:{line_of(settings if written is None else written, path)}"
-    raise CortexffError(f"{where}: {explain(schema, first, path)}")
+    # Where a value may be of several kinds, pydantic adds the kind it tried to the path.
+    path = list(first["loc"])
+    while path and not holds(settings, path) and first["type"] != "missing":
+        path.pop()
+    raise CortexffError(f"{place(path)}: {explain(schema, first, path)}")
 
 
 def explain(schema: type[BaseModel], mistake: Mapping[str, Any], path: Sequence[str | int]) -> str:

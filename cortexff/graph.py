@@ -112,7 +112,7 @@ def parse_model(text: str, source: str = "<text>") -> nx.MultiDiGraph:
     if not isinstance(written, Mapping):
         found = "nothing" if written is None else f"a {type(written).__name__}"
         raise CortexffError(f"{source}:1: a model is a mapping that begins with 'format: {FORMAT}', found {found}")
-    model = check(_Model, written, source)
+    model = check(_Model, written, lambda path: f"{source}:{line_of(written, path)}")
     return _Builder(model, written, source).build(text)
 
 
@@ -138,10 +138,14 @@ class _Builder:
     def add_area(self, net: nx.MultiDiGraph, name: str, area: _Area) -> None:
         at = ("areas", name)
         if area.units is None and area.shape is None:
-            self.fail(at, f"area {name} has no size: give 'units' (a whole number) or 'shape' ([rows, columns, channels])")
+            self.fail(
+                at, f"area {name} has no size: give 'units' (a whole number) or 'shape' ([rows, columns, channels])"
+            )
         units = int(np.prod(area.shape)) if area.shape else area.units
         if area.units not in (None, units):
-            self.fail((*at, "units"), f"area {name} has 'units' {area.units}, but its shape {list(area.shape)} makes {units}")
+            self.fail(
+                (*at, "units"), f"area {name} has 'units' {area.units}, but its shape {list(area.shape)} makes {units}"
+            )
         if area.goodness is not None and area.role != "hidden":
             self.fail((*at, "goodness"), f"area {name}: only hidden areas have goodness, and its role is '{area.role}'")
         goodness = None
@@ -149,7 +153,8 @@ class _Builder:
             settings = area.goodness or _GoodnessText()
             if units % settings.blocks:
                 self.fail(
-                    (*at, "goodness", "blocks"), f"area {name}: {units} units do not divide into {settings.blocks} blocks"
+                    (*at, "goodness", "blocks"),
+                    f"area {name}: {units} units do not divide into {settings.blocks} blocks",
                 )
             goodness = settings.resolved(units)
         shape = tuple(area.shape) if area.shape else None
@@ -165,7 +170,9 @@ class _Builder:
         what = f"projection {name}"
         roles = {area: net.nodes[area]["role"] for area in (source, target)}
         if roles[target] != "hidden":
-            self.fail((*at, "to"), f"{what}: area {target} is clamped (role '{roles[target]}'), nothing can project to it")
+            self.fail(
+                (*at, "to"), f"{what}: area {target} is clamped (role '{roles[target]}'), nothing can project to it"
+            )
         wanted = {"input": "bottom_up", "context": "top_down"}.get(roles[source], kind)
         if source == target:
             wanted = "lateral"
@@ -176,7 +183,9 @@ class _Builder:
             self.fail(at, f"a second projection is called '{name}': give it a 'name' of its own")
         field = None
         if projection.receptive_field is not None:
-            field = self.receptive_field(net, (*at, "receptive_field"), what, source, target, projection.receptive_field)
+            field = self.receptive_field(
+                net, (*at, "receptive_field"), what, source, target, projection.receptive_field
+            )
         net.add_edge(source, target, key=name, kind=kind, receptive_field=field)
 
     def receptive_field(
@@ -185,7 +194,9 @@ class _Builder:
         shapes = [net.nodes[area]["shape"] for area in (source, target)]
         for area, shape in zip((source, target), shapes, strict=True):
             if shape is None or len(shape) < 2:
-                self.fail(at, f"{what} has a receptive field, but area {area} is no map: give it a 'shape: [rows, columns]'")
+                self.fail(
+                    at, f"{what} has a receptive field, but area {area} is no map: give it a 'shape: [rows, columns]'"
+                )
         topographic = [shapes[0][axis] / shapes[1][axis] for axis in (0, 1)]
         stride = topographic if given.stride is None else given.stride
         pair = {
@@ -194,7 +205,9 @@ class _Builder:
         }
         field = ReceptiveField(tuple(pair["size"]), tuple(map(float, pair["stride"])))
         if not connection_mask(shapes[0], shapes[1], field).any(axis=1).all():
-            self.fail(at, f"{what}: with size {pair['size']} and stride {pair['stride']} some units of {target} read nothing")
+            self.fail(
+                at, f"{what}: with size {pair['size']} and stride {pair['stride']} some units of {target} read nothing"
+            )
         return field
 
     def check_whole(self, net: nx.MultiDiGraph) -> None:
@@ -228,7 +241,9 @@ def only_area(net: nx.MultiDiGraph, role: Literal["input", "context"]) -> str:
     found = [area for area, data in net.nodes(data=True) if data["role"] == role]
     if len(found) != 1:
         names = ", ".join(found) or "none"
-        raise CortexffError(f"{net.graph['source']}: a protocol needs exactly one {role} area, found {len(found)} ({names})")
+        raise CortexffError(
+            f"{net.graph['source']}: a protocol needs exactly one {role} area, found {len(found)} ({names})"
+        )
     return found[0]
 
 
@@ -261,7 +276,9 @@ def _given(goodness: Goodness, units: int) -> dict[str, Any]:
     settings = dataclasses.asdict(goodness)
     if _GoodnessText(**{**settings, "threshold": None}).resolved(units).threshold == goodness.threshold:
         del settings["threshold"]
-    return {key: value for key, value in settings.items() if key == "threshold" or value != getattr(_GoodnessText(), key)}
+    return {
+        key: value for key, value in settings.items() if key == "threshold" or value != getattr(_GoodnessText(), key)
+    }
 
 
 def write_model(net: nx.MultiDiGraph, path: str | Path) -> None:

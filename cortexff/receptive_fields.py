@@ -1,4 +1,4 @@
-"""Which source units a unit reads: topographic receptive fields without weight sharing (§3.2 note 8, §4 notes 12-13)."""
+"""Which source units a unit reads: receptive fields without weight sharing (§3.2 note 8, §4 notes 12-13)."""
 
 from __future__ import annotations
 

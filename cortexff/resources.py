@@ -34,7 +34,9 @@ def find(kind: Kind, name_or_path: str | Path) -> Path:
     if given.suffix in (".yaml", ".yml", ".json") or len(given.parts) > 1:
         if given.is_file():
             return given
-        raise CortexffError(f"no file {given}: give a path to a YAML file, or one of the {kind}: {', '.join(names(kind))}")
+        raise CortexffError(
+            f"no file {given}: give a path to a YAML file, or one of the {kind}: {', '.join(names(kind))}"
+        )
     for folder in _folders(kind):
         if (file := folder / f"{given}.yaml").is_file():
             return file

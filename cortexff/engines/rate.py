@@ -80,7 +80,9 @@ class RateState:
 
     def arrays(self) -> dict[str, Tensor]:
         """Every array under a flat name such as ``weights/V1→V2``; :meth:`from_arrays` is the exact inverse."""
-        return {f"{part.name}/{name}": array for part in fields(self) for name, array in getattr(self, part.name).items()}
+        return {
+            f"{part.name}/{name}": array for part in fields(self) for name, array in getattr(self, part.name).items()
+        }
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Tensor]) -> RateState:
@@ -113,12 +115,12 @@ class Percept:
 class Moment:
     """One update of some areas within a settle. The arrays are reused by the next one: copy what you keep.
 
-    step         1, 2, ... (0 is the bottom-up pass)
-    areas        the areas updated, and their group's number within the step
-    heard        area → normalized activity that was listened to
-    response     area → rectified drive
-    activity     area → damped activity before normalization
-    mean_square  area → (subjects, cases, versions, 1)
+    step      1, 2, ... (0 is the bottom-up pass)
+    group     number, within the step, of the areas updated together
+    areas     those areas
+    heard     area → normalized activity that was listened to
+    response  area → rectified drive
+    activity  area → damped activity before normalization
     """
 
     step: int
@@ -161,7 +163,9 @@ class RateEngine:
             for source, name in projections:
                 scale = 1.0 / np.sqrt(self._fan_in(source, area, name) * len(projections))
                 shape = (units, self.net.nodes[source]["units"])
-                drawn = [generator(seed, k, f"weights/{name}").standard_normal(shape, dtype=np.float32) for k in subjects]
+                drawn = [
+                    generator(seed, k, f"weights/{name}").standard_normal(shape, dtype=np.float32) for k in subjects
+                ]
                 weights = torch.from_numpy(np.stack(drawn)).mul_(torch.from_numpy(scale).float().unsqueeze(-1))
                 state.weights[name] = weights.to(self.device)
                 if name in self.masks:
@@ -188,9 +192,10 @@ class RateEngine:
         """
         weights = self._product_weights(state)
         heard = {area: length_normalization(image.float()) for area, image in images.items()}
+        cases = next(iter(images.values())).shape[1:3]
         input_drive, activity = {}, {}
         for area in self.areas:
-            drive = state.biases[area][:, None, None]
+            drive = state.biases[area][:, None, None].expand(-1, *cases, -1)
             for source, name in afferents(self.net, area):
                 if source in images:
                     drive = drive + self._project(heard[source], weights[name])
@@ -220,7 +225,7 @@ class RateEngine:
         cases = torch.broadcast_shapes(*(drive.shape[:3] for drive in (*fixed.values(), *context.values())))
         for area in self.areas:
             fixed[area] = fixed[area].expand(*cases, -1).contiguous()
-            activity[area] = percept.activity[area].expand(*cases, -1).contiguous()
+            activity[area] = percept.activity[area].expand(*cases, -1).clone(memory_format=torch.contiguous_format)
             heard[area] = torch.empty_like(activity[area], dtype=self.product_type)
             length_normalization(activity[area], out=heard[area])
         response = {area: torch.empty_like(activity[area]) for area in self.areas}
@@ -231,7 +236,7 @@ class RateEngine:
                     for source, name in afferents(self.net, area):
                         if source in heard:
                             drive = self._add_projection(drive, heard[source], weights[name], out=response[area])
-                    torch.relu(drive, out=response[area]) if drive is fixed[area] else drive.relu_()
+                    torch.clamp(drive, min=0.0, out=response[area])
                     activity[area].lerp_(response[area], 1.0 - damping)
                 yield Moment(step, number, group, heard, response, activity)
                 for area in group:
@@ -324,7 +329,12 @@ class RateEngine:
                 plasticity_equations.apply_gradient(state.weights[name], state.weight_averages[name], gradient, *smooth)
             # The weight cost leaves biases alone, as in the author's code.
             plasticity_equations.apply_gradient(
-                state.biases[area], state.bias_averages[area], gradients.of_bias(area), rate, plasticity.gradient_average, 0.0
+                state.biases[area],
+                state.bias_averages[area],
+                gradients.of_bias(area),
+                rate,
+                plasticity.gradient_average,
+                0.0,
             )
             if reals:
                 average = mean_activity[area] / self.dynamics.steps

@@ -62,5 +62,5 @@ def log_odds(goodness: Tensor, goodness_threshold: float, temperature: float = 1
 
 
 def p_positive(goodness: Tensor, goodness_threshold: float, temperature: float = 1.0, sign: float = 1.0) -> Tensor:
-    r"""Probability that a block is looking at real data (Hinton 2022, eq. 1): σ of :func:`log_odds`, between 0 and 1."""
+    r"""Probability that a block is looking at real data (Hinton 2022, eq. 1): σ of :func:`log_odds`."""
     return torch.sigmoid(log_odds(goodness, goodness_threshold, temperature, sign))

@@ -69,7 +69,12 @@ def one_shot_rate(wanted_goodness: float, goodness: float) -> float:
 
 
 def apply_gradient(
-    weights: Tensor, average: Tensor, gradient: Tensor, learning_rate: float, gradient_average: float, weight_cost: float
+    weights: Tensor,
+    average: Tensor,
+    gradient: Tensor,
+    learning_rate: float,
+    gradient_average: float,
+    weight_cost: float,
 ) -> None:
     r"""One update in place: smooth the gradient, decay the weights, move them.
 

@@ -11,6 +11,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from cortexff.protocol.runner import Listener, Segment
     from cortexff.protocol.schedule import Protocol
 
+SECONDS_OF_SILENCE = 10  # the longest that a run written as text says nothing
+
 EPILOG = """\b
 Examples:
   python -m cortexff.protocol                                   list the protocols
@@ -39,19 +42,38 @@ Examples:
 
 @click.command(epilog=EPILOG, context_settings={"max_content_width": 110, "help_option_names": ["-h", "--help"]})
 @click.argument("name", required=False)
-@click.option("--preset", default="default", show_default=True, help="A set of settings named in the protocol file: quick, default or full.")
+@click.option(
+    "--preset",
+    default="default",
+    show_default=True,
+    help="A set of settings named in the protocol file: quick, default or full.",
+)
 @click.option("--model", help="A model to use instead of the protocol's: a name or a YAML file.")
-@click.option("--subjects", type=click.IntRange(min=1), help="Number of subjects: independent networks, simulated together.")
+@click.option(
+    "--subjects", type=click.IntRange(min=1), help="Number of subjects: independent networks, simulated together."
+)
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of every random number of the run.")
-@click.option("--set", "assignments", multiple=True, metavar="KEY.PATH=VALUE", help="Change one setting of the protocol; may be given often.")
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="KEY.PATH=VALUE",
+    help="Change one setting of the protocol; may be given often.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Results file (.h5).  [default: results/NAME/PRESET.h5]")
 @click.option("--overwrite", is_flag=True, help="Replace an existing results file.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run from its checkpoint.")
 @click.option("--dry-run", is_flag=True, help="Print the schedule and an estimate of time and memory, and stop.")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where to compute.")
+@click.option(
+    "--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where to compute."
+)
 @click.option("--precision", type=click.Choice(["float32", "bfloat16"]), help="Precision of the matrix products.")
-@click.option("--progress", type=click.Choice(["bar", "text", "none"]), help="[default: a bar on a terminal, else lines of text]")
-@click.option("--json", "as_json", is_flag=True, help="Print the closing table as JSON, and nothing else, on standard output.")
+@click.option(
+    "--progress", type=click.Choice(["bar", "text", "none"]), help="[default: a bar on a terminal, else lines of text]"
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print the closing table as JSON, and nothing else, on standard output."
+)
 def command(name: str | None, **options: Any) -> None:
     """Run a protocol: development, wake, sleep and deprivation of simulated subjects, and the probes between them.
 
@@ -78,7 +100,7 @@ def listing() -> None:
 
 
 def run(
-    name: str,
+    name_or_path: str,
     preset: str,
     model: str | None,
     subjects: int | None,
@@ -96,10 +118,12 @@ def run(
     """Carry out one protocol from the command line."""
     from cortexff.protocol.schedule import assignment, load_protocol
 
-    given = {"model": model, "subjects": subjects, "seed": seed, "engine": {"precision": precision} if precision else None}
-    changes = [*map(assignment, assignments), {key: value for key, value in given.items() if value is not None}]
-    protocol = load_protocol(name, preset, changes)
-    name = Path(name).stem
+    changes = {f"--set {text}": assignment(text) for text in assignments}
+    for option, value in {"model": model, "subjects": subjects, "seed": seed, "engine.precision": precision}.items():
+        if value is not None:
+            changes[f"--{option.split('.')[-1]} {value}"] = assignment(f"{option}={json.dumps(value)}")
+    protocol = load_protocol(name_or_path, preset, changes)
+    name = Path(name_or_path).stem
     from cortexff.graph import load_model
 
     net = load_model(protocol.model)
@@ -107,7 +131,9 @@ def run(
     if out.suffix != ".h5":
         raise CortexffError(f"--out {out}: the results file must end in .h5")
     if not dry_run and not resume and not overwrite and out.exists():
-        raise CortexffError(f"{out} exists: give --out another file, --overwrite it, or --resume it if it was interrupted")
+        raise CortexffError(
+            f"{out} exists: give --out another file, --overwrite it, or --resume it if it was interrupted"
+        )
     say = (lambda text: click.echo(text, err=True)) if as_json else click.echo
     if not dry_run:
         say(f"{name} ({preset}): {protocol.title}")
@@ -124,15 +150,16 @@ def run(
 
         click.echo(describe(protocol, net, segments, images, out))
         return
-    log = _open_log(out, protocol, net, resume, overwrite, name, preset)
+    log = _open_log(out, protocol, net, resume, overwrite, name_or_path, preset)
     with log, _Progress(progress, segments, say) as listener:
         from cortexff.protocol.checkpoint import path_for
 
         try:
             Run(protocol, net, images, log, path_for(out), listener, device=device).carry_out(resume=resume)
         except Interrupted:
-            log.close("interrupted")
-            command_line = shlex.join([*(arg for arg in sys.argv[1:] if arg not in ("--resume", "--overwrite")), "--resume"])
+            command_line = shlex.join(
+                [*(arg for arg in sys.argv[1:] if arg not in ("--resume", "--overwrite")), "--resume"]
+            )
             say(f"Interrupted; nothing is lost. Go on with: python -m cortexff.protocol {command_line}")
             sys.exit(130)
         log.flush()
@@ -145,7 +172,13 @@ def run(
     if as_json:
         from dataclasses import asdict
 
-        click.echo(json.dumps([{k: None if v != v else v for k, v in asdict(row).items()} for row in rows], ensure_ascii=False, indent=1))
+        click.echo(
+            json.dumps(
+                [{k: None if v != v else v for k, v in asdict(row).items()} for row in rows],
+                ensure_ascii=False,
+                indent=1,
+            )
+        )
     else:
         click.echo(table.render(rows))
     from cortexff.plots import draw
@@ -163,12 +196,15 @@ def _check_device(device: str) -> None:
 
 
 def _open_log(
-    out: Path, protocol: Protocol, net: nx.MultiDiGraph, resume: bool, overwrite: bool, name: str, preset: str
+    out: Path, protocol: Protocol, net: nx.MultiDiGraph, resume: bool, overwrite: bool, name_or_path: str, preset: str
 ) -> Log:
+    from cortexff.description import read_text
     from cortexff.graph import hidden_areas
     from cortexff.log import Log, open_results
+    from cortexff.resources import find
 
     settings = protocol.model_dump_json(by_alias=True)
+    protocol_text = read_text(find("protocols", name_or_path))
     if resume:
         if not out.exists():
             raise CortexffError(f"--resume: there is no {out} to go on with; run without --resume")
@@ -178,14 +214,17 @@ def _open_log(
             raise CortexffError(f"--resume: {out} is finished; nothing is left to run")
         if (before["settings"], before["model"]) != (settings, net.graph["text"]):
             changed = _first_difference(json.loads(before["settings"]), json.loads(settings)) or "the model's text"
-            raise CortexffError(f"--resume: {out} was begun with other settings ({changed}); use the same, or --out another file")
+            raise CortexffError(
+                f"--resume: {out} was begun with other settings ({changed}); use the same, or --out another file"
+            )
         return Log.reopen(out)
     blocks = max(net.nodes[area]["goodness"].blocks for area in hidden_areas(net))
     blocks = max([blocks, *(protocol.variant(variant).goodness.blocks or 1 for variant in protocol.variants)])
     provenance = {
         "title": protocol.title,
-        "protocol_name": name,
+        "protocol_name": Path(name_or_path).stem,
         "preset": preset,
+        "protocol": protocol_text,
         "settings": settings,
         "model": net.graph["text"],
         "model_source": Path(net.graph["source"]).name,
@@ -223,7 +262,10 @@ def _versions() -> dict[str, str]:
     from importlib.metadata import version
     from platform import python_version
 
-    return {"python": python_version(), **{package: version(package) for package in ("cortexff", "torch", "numpy", "h5py", "networkx")}}
+    return {
+        "python": python_version(),
+        **{package: version(package) for package in ("cortexff", "torch", "numpy", "h5py", "networkx")},
+    }
 
 
 def _git_commit() -> str:
@@ -242,14 +284,16 @@ class _Progress:
     def __init__(self, style: str | None, segments: Sequence[Segment], say: Callable[[str], None]) -> None:
         self.style = style or ("bar" if sys.stderr.isatty() else "text")
         self.total = sum(segment.updates for segment in segments)
-        self.done, self.say, self.stopping, self.group = 0, say, False, ""
+        self.done, self.say, self.stopping, self.said = 0, say, False, time.monotonic()
 
     def __enter__(self) -> Listener:
         from tqdm import tqdm
 
         from cortexff.protocol.runner import Listener
 
-        self.bar = tqdm(total=self.total, unit="update", disable=self.style != "bar", dynamic_ncols=True, file=sys.stderr)
+        self.bar = tqdm(
+            total=self.total, unit="update", disable=self.style != "bar", dynamic_ncols=True, file=sys.stderr
+        )
         self.before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
         return Listener(self._advanced, self._probed, lambda: self.stopping)
 
@@ -266,18 +310,25 @@ class _Progress:
     def _advanced(self, updates: int) -> None:
         self.done += updates
         self.bar.update(updates)
+        if self.style == "text" and time.monotonic() - self.said > SECONDS_OF_SILENCE:
+            self._say("...")
 
     def _probed(self, segment: Segment, update: int, measurement: Any) -> None:
         row = measurement.row
         text = (
-            f"{segment.group:<20} update {segment.before + update:>5}  error {100 * row['err_goodness'].mean():5.2f} %  "
+            f"{segment.group:<20} update {segment.before + update:>5}  "
+            f"error {100 * row['err_goodness'].mean():5.2f} %  "
             f"hallucinations {100 * row['fp_neg'].mean():5.1f} %  d′ {row['dprime'].mean():.2f}"
         )
         if self.style == "bar":
             self.bar.set_description(segment.group)
             self.bar.set_postfix_str(f"error {100 * row['err_goodness'].mean():.2f} %")
         elif self.style == "text":
-            self.say(f"[{self.done:>6}/{self.total}] {text}")
+            self._say(text)
+
+    def _say(self, text: str) -> None:
+        self.said = time.monotonic()
+        self.say(f"[{self.done:>6}/{self.total}] {text}")
 
 
 def main() -> None:

@@ -41,7 +41,9 @@ def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     try:
         with h5py.File(path, "r") as file:
             position = json.loads(file.attrs["position"])
-            file.visititems(lambda name, item: arrays.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+            file.visititems(
+                lambda name, item: arrays.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None
+            )
     except (OSError, KeyError, ValueError) as error:
         raise CortexffError(f"{path} is not a checkpoint that can be read ({error}): run without --resume") from error
     return arrays, position

@@ -53,9 +53,10 @@ def describe(protocol: Protocol, net: nx.MultiDiGraph, segments: Sequence[Segmen
         probes = len({0} | set(probe_updates(segment.stage, segment.updates, per_epoch)))
         phases = PHASES[segment.stage.phase]
         rate = f"{settings.plasticity_of(segment.stage).learning_rate:g}" if phases else "–"
+        until = f", until error ≤ {100 * segment.stage.until:g} %" if segment.stage.until is not None else ""
         lines.append(
-            f"{segment.group:<24}{segment.stage_name:<14}{segment.stage.phase:<13}{segment.updates:>9}{probes:>8}  {rate}"
-            + (f", until error ≤ {100 * segment.stage.until:g} %" if segment.stage.until is not None else "")
+            f"{segment.group:<24}{segment.stage_name:<14}{segment.stage.phase:<13}{segment.updates:>9}{probes:>8}  "
+            f"{rate}{until}"
         )
         shown = getattr(images, f"{segment.stage.probe_on}_labels")[: segment.stage.probe_images]
         # Learning multiplies twice: to bring activity, and to gather the gradient.
@@ -69,7 +70,10 @@ def describe(protocol: Protocol, net: nx.MultiDiGraph, segments: Sequence[Segmen
     )
     megabytes = 4 * protocol.subjects * stored * (3 + len(protocol.conditions)) / 1e6
     total = sum(segment.updates for segment in segments)
-    lines += ["", f"{total} updates of {protocol.stimuli.minibatch} images: about {_duration(seconds)} on this machine,"]
+    lines += [
+        "",
+        f"{total} updates of {protocol.stimuli.minibatch} images: about {_duration(seconds)} on this machine,",
+    ]
     lines.append(f"about {megabytes + 400:.0f} MB of memory ({megabytes:.0f} MB of them weights)")
     return "\n".join(lines)
 

@@ -48,7 +48,10 @@ VARIABLES = {
     "wake_drive": _scalar("learning drive of the positive phase", "E[1 − p̄(x⁺)]"),
     "decision_steps": _scalar("settling time to the final decision", "first step from which argmax_k stays", "steps"),
     **{f"goodness_{k}": _per_block(f"mean goodness, {v}", "E[G]", "activity²") for k, v in KINDS.items()},
-    **{f"goodness_{k}_sd": _per_block(f"SD of goodness over stimuli, {v}", "SD[G]", "activity²") for k, v in KINDS.items()},
+    **{
+        f"goodness_{k}_sd": _per_block(f"SD of goodness over stimuli, {v}", "SD[G]", "activity²")
+        for k, v in KINDS.items()
+    },
     **{f"p_{k}": _per_block(f"mean P(positive), {v}", "E[σ((G − θ)/κ)]") for k, v in KINDS.items()},
     "rate": Variable(_BLOCK[:3], "activity", "mean activity on real data", "E[y]"),
     "active_frac": Variable(_BLOCK[:3], "1", "share of units that are active on real data", "P(y > 0)"),
@@ -57,7 +60,9 @@ STIMULUS_VARIABLES = {
     "goodness_by_stimulus": Variable(
         ("subject", "stimulus", "label", "area"), "activity²", "goodness of each stimulus with each label", "Σ_blocks G"
     ),
-    "goodness_by_noise": Variable(("subject", "stimulus", "area"), "activity²", "goodness of each noise image", "Σ_blocks G"),
+    "goodness_by_noise": Variable(
+        ("subject", "stimulus", "area"), "activity²", "goodness of each noise image", "Σ_blocks G"
+    ),
     "true_label": Variable(("stimulus",), "1", "true label of each stimulus", dtype="i8"),
 }
 

@@ -30,6 +30,7 @@ ROW_VARIABLES = {
     "age": Variable(("probe", "subject"), "updates", "updates that each subject has lived through", dtype="i8"),
     **VARIABLES,
 }
+REACHED = Variable(("subject",), "1", "whether the subject met the stage's criterion, 'until'", dtype="i1")
 
 
 class Interrupted(Exception):
@@ -189,12 +190,14 @@ class Run:
         for number, segment in enumerate(self.segments[first:], start=first):
             protocol = self.protocol.variant(segment.variant)
             engine = self._engine(segment.variant)
-            if segment.first and segment.condition == next(iter(protocol.conditions)) and number != first:
+            if segment.first and segment.condition == next(iter(protocol.conditions)):
                 self.ends.clear()  # a new variant begins
             if cohort is None:
                 cohort = self._begin(engine, protocol, segment)
             if self.position.active is None:
-                self.position = dataclasses.replace(self.position, segment=number, active=list(range(len(self.subjects))))
+                self.position = dataclasses.replace(
+                    self.position, segment=number, active=list(range(len(self.subjects)))
+                )
             self._live(engine, protocol, segment, cohort)
             self.position = Position(number + 1, rows=self.position.rows)
             ends_here = number + 1 == len(self.segments) or self.segments[number + 1].first
@@ -216,10 +219,9 @@ class Run:
         """One stage: updates, and probes between them."""
         stage, position = segment.stage, self.position
         probes = set(probe_updates(stage, segment.updates, self._per_epoch(protocol)))
-        if segment.first and position.updates == 0:
-            if not self.position.rows.get(segment.group):
-                self._probe(engine, protocol, segment, everyone, 0)
-            probes.discard(0)
+        found = None
+        if segment.first and position.updates == 0 and not position.rows.get(segment.group):
+            found = self._probe(engine, protocol, segment, everyone, 0)
         cohort = everyone if len(position.active) == len(self.subjects) else everyone.select(position.active)
         plasticity = Plasticity(**protocol.plasticity_of(stage).model_dump())
         while position.updates < segment.updates and position.active:
@@ -246,9 +248,10 @@ class Run:
                         cohort = everyone.select(remaining) if remaining else cohort
                 self._save(segment, everyone)
         self.listener.advanced(segment.updates - position.updates)
-        last = segment.stage.probe_on == "test" and self._is_last_stage(segment)
-        if last:
-            found = self._measure(engine, protocol, segment, everyone)
+        found = found or self._measure(engine, protocol, segment, everyone)  # a run resumed here has no probe in hand
+        if stage.until is not None:
+            self.log.write(segment.group, "reached", found.row["err_goodness"] <= stage.until, REACHED)
+        if stage.probe_on == "test" and self._is_last_stage(segment):
             for name, variable in STIMULUS_VARIABLES.items():
                 self.log.write(segment.group, name, found.stimuli[name], variable)
 
@@ -289,7 +292,12 @@ class Run:
             if stage.train_softmax:
                 settings = protocol.readout.softmax
                 readout.learn_softmax(
-                    cohort.softmax, heard, belief, labels, settings.learning_rate * factor, weight_cost=settings.weight_cost
+                    cohort.softmax,
+                    heard,
+                    belief,
+                    labels,
+                    settings.learning_rate * factor,
+                    weight_cost=settings.weight_cost,
                 )
         versions = torch.stack([one_hot(shown[real], self.images.classes) for real in is_positive], dim=2)
         engine.learn(cohort.state, percept, {self.label: versions}, images, is_positive, plasticity)
@@ -343,7 +351,9 @@ class Run:
 
     def _save(self, segment: Segment, everyone: Cohort) -> None:
         cohorts = {"now": everyone, **{f"ends/{name}": cohort for name, cohort in self.ends.items()}}
-        arrays = {f"{where}/{name}": array for where, cohort in cohorts.items() for name, array in cohort.arrays().items()}
+        arrays = {
+            f"{where}/{name}": array for where, cohort in cohorts.items() for name, array in cohort.arrays().items()
+        }
         checkpoint.save(self.checkpoint_path, arrays, dataclasses.asdict(self.position))
 
     def _resume(self) -> Cohort:

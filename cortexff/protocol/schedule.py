@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from cortexff.description import check, parse, read_text
+from cortexff.description import check, holds, line_of, parse, read_text
 from cortexff.errors import CortexffError
 from cortexff.resources import find
 
@@ -140,7 +140,9 @@ class Protocol(Section):
         earlier: list[str] = []
         for name, condition in self.conditions.items():
             if condition.start is not None and condition.start not in earlier:
-                raise ValueError(f"condition {name} starts from '{condition.start}', which is not a condition before it")
+                raise ValueError(
+                    f"condition {name} starts from '{condition.start}', which is not a condition before it"
+                )
             for stage in condition.stages:
                 if stage not in self.stages:
                     raise ValueError(f"condition {name} has no stage '{stage}' (known: {', '.join(self.stages)})")
@@ -153,7 +155,9 @@ class Protocol(Section):
             if stage.probe_on == "validation" and not self.stimuli.validation:
                 raise ValueError(f"stage {name} probes on validation images, but stimuli.validation is 0")
         if not self.readout.steps[0] <= self.readout.steps[1] <= self.engine.steps:
-            raise ValueError(f"readout.steps {self.readout.steps} must lie within 1 to engine.steps {self.engine.steps}")
+            raise ValueError(
+                f"readout.steps {self.readout.steps} must lie within 1 to engine.steps {self.engine.steps}"
+            )
         return self
 
     def plasticity_of(self, stage: Stage, where: str = "stage") -> PlasticitySettings:
@@ -167,7 +171,7 @@ class Protocol(Section):
     def variant(self, name: str) -> Protocol:
         """The protocol with the settings of one variant in place."""
         changes = self.variants[name] or {}
-        return Protocol.model_validate(merge(self.model_dump(by_alias=True, exclude_none=True), changes), strict=False)
+        return Protocol.model_validate(merge(self.model_dump(by_alias=True), changes))
 
 
 def merge(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -190,22 +194,39 @@ def assignment(text: str) -> dict[str, Any]:
     return nested
 
 
-def load_protocol(name_or_path: str | Path, preset: str = "default", changes: Iterable[Mapping] = ()) -> Protocol:
+def load_protocol(
+    name_or_path: str | Path, preset: str = "default", changes: Mapping[str, Mapping[str, Any]] | None = None
+) -> Protocol:
     """A checked protocol: the file, then the preset's changes, then those given.
 
-    raises  CortexffError with file, line, the value found and the values allowed
+    changes  settings to replace, each under the words that stand for it in an error (``--set seed=x``)
+    raises   CortexffError with file, line, the value found and the values allowed
     """
     path = find("protocols", name_or_path)
     written = parse(read_text(path), source=str(path))
     if not isinstance(written, Mapping):
         raise CortexffError(f"{path}:1: a protocol is a mapping of settings, found {type(written).__name__}")
-    presets = {"default": None, **(written.get("presets") or {})}
-    if preset not in presets:
-        raise CortexffError(f"{path}: no preset '{preset}' (known: {', '.join(presets)})")
-    settings = {key: value for key, value in written.items() if key != "presets"}
-    for change in ({"presets": presets[preset] or {}}["presets"], *changes):
-        settings = merge(settings, change)
-    return check(Protocol, settings, source=str(path), written=written)
+    presets = written.get("presets") or {}
+    if preset != "default" and preset not in presets:
+        raise CortexffError(f"{path}: no preset '{preset}' (known: {', '.join(dict.fromkeys(['default', *presets]))})")
+    changes = changes or {}
+    layers = [{key: value for key, value in written.items() if key != "presets"}, presets.get(preset) or {}]
+    settings: dict[str, Any] = {}
+    for layer in (*layers, *changes.values()):
+        settings = merge(settings, layer)
+
+    def place(mistake: Sequence[str | int]) -> str:
+        """Where the user wrote a setting: the last layer that has it."""
+        for words, change in reversed(changes.items()):
+            if holds(change, mistake):
+                return words
+        inside = ("presets", preset, *mistake)
+        return f"{path}:{line_of(written, inside if holds(written, inside) else mistake)}"
+
+    protocol = check(Protocol, settings, place)
+    for variant, replaced in protocol.variants.items():
+        check(Protocol, merge(settings, replaced or {}), lambda mistake, v=variant: place(("variants", v, *mistake)))
+    return protocol
 
 
 def probe_updates(stage: Stage, updates: int, updates_per_epoch: int) -> list[int]:

@@ -97,7 +97,9 @@ def build(results: Path, protocol: Protocol, name: str, preset: str) -> list[Row
                 for condition, value in values.items():
                     if reference is not None and condition != reference:
                         difference = paired_difference(value, values[reference])
-                        rows.append(row(f"{condition} − {reference}", difference, _direction(value - values[reference])))
+                        rows.append(
+                            row(f"{condition} − {reference}", difference, _direction(value - values[reference]))
+                        )
     return rows
 
 
@@ -123,7 +125,12 @@ def write(log: Log, rows: Sequence[Row]) -> None:
     for name, value in asdict(rows[0]).items():
         column = [asdict(row)[name] for row in rows]
         dtype = "str" if isinstance(value, str) else "i8" if isinstance(value, int) else "f8"
-        log.write("table", name, np.array(column, dtype=object if dtype == "str" else None), Variable(("row",), "1", name, dtype=dtype))
+        log.write(
+            "table",
+            name,
+            np.array(column, dtype=object if dtype == "str" else None),
+            Variable(("row",), "1", name, dtype=dtype),
+        )
 
 
 def render(rows: Sequence[Row]) -> str:
@@ -143,7 +150,10 @@ def render(rows: Sequence[Row]) -> str:
             lines.append([*line, *([papers[0] if papers else "–"] if with_paper else [])])
         widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
         padded = [
-            "  ".join(cell.ljust(width) if column == 0 else cell.rjust(width) for column, (cell, width) in enumerate(zip(line, widths, strict=True)))
+            "  ".join(
+                cell.ljust(width) if column == 0 else cell.rjust(width)
+                for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+            )
             for line in lines
         ]
         blocks.append("\n".join([padded[0], "-" * len(padded[0]), *padded[1:]]))

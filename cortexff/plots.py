@@ -1,0 +1,298 @@
+"""The figure sheet of a run, drawn from its results file alone.
+
+The conditions in the file decide which sheet: the sleep sheet where every variant was deprived of sleep and recovered
+beside a control, else learning curves. Thin lines are subjects, bold lines their mean, bands its 95 % interval; where
+a subject has no finite value, the mean and its band have a gap.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+
+from cortexff.analysis.statistics import Interval, mean_interval
+from cortexff.errors import CortexffError
+from cortexff.graph import hidden_areas, parse_model, with_goodness
+
+if TYPE_CHECKING:
+    import networkx as nx
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from cortexff.protocol.schedule import Protocol
+
+    Conditions = Mapping[str, h5py.Group]
+
+STYLE = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so a sheet looks the same everywhere
+    "font.size": 7,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    **{f"{axis}tick.{which}.width": 0.5 for axis in "xy" for which in ("major", "minor")},
+    **{f"{axis}tick.{which}.size": size for axis in "xy" for which, size in (("major", 2.5), ("minor", 1.5))},
+    "legend.frameon": False,
+    "savefig.dpi": 200,
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "cortexff",  # the same run draws the same file
+}
+WIDTH = 7.0  # inches, a page
+ERROR_TICKS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100]  # percent
+FARTHEST = 4.0  # goodness in units of θ; what lies beyond is counted there
+# The colours of Okabe and Ito, which colour-blind readers tell apart.
+COLOURS = BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
+GREY = "#777777"
+THIN = {"linewidth": 0.4, "alpha": 0.5}
+BOLD = {"linewidth": 1.3, "marker": "o", "markersize": 2.5}
+FROZEN = {"color": GREY, "linewidth": 0.9, "linestyle": "--"}
+
+PERCENT = ("fp_neg", "fp_noise", "miss", "err_goodness", "err_softmax")
+COURSE = {
+    "fp_neg": "Hallucinations,\nwrong labels (%)",
+    "fp_noise": "Hallucinations,\nnoise (%)",
+    "err_goodness": "Error by\ngoodness (%)",
+    "dprime": "Sensitivity\nd′ (SD)",
+    "criterion": "Criterion c (SD);\n< 0: liberal",
+}
+RECOVERY = {"fp_neg": "wrong labels called real", "miss": "real data missed"}
+ERRORS = {"err_goodness": "Label of highest goodness", "err_softmax": "Label by the one-pass softmax"}
+MOMENTS = {"frozen": "before", "deprived": "deprived", "recovered": "recovered", "overslept": "overslept"}
+KINDS = {"real data": SKY, "wrong labels": ORANGE, "noise": PURPLE}
+SIGNS = {"max": ("high", "above"), "min": ("low", "below")}  # activity on real data; side of θ that is called real
+READING = "thin lines: subjects; bold: their mean; band: its 95 % t interval, cut at the axes"
+
+
+def draw(path: str | Path) -> list[Path]:
+    """Draw one figure sheet beside a results file, as PNG (200 dpi) and SVG of the same name.
+
+    path     a results file, of a run that is over or still going on
+    returns  the paths of the two pictures
+    raises   CortexffError where the file holds no probes
+    """
+    from matplotlib import rc_context
+
+    from cortexff.protocol.schedule import Protocol
+
+    path = Path(path)
+    # Not `open_results`: xarray takes some seconds to open a log, and nothing here needs more than arrays.
+    with h5py.File(path, "r", locking=False) as file, rc_context(STYLE):
+        protocol = Protocol.model_validate_json(file.attrs["settings"])
+        variants = {name: _probed(file[name], protocol) for name in protocol.variants if name in file}
+        variants = {name: found for name, found in variants.items() if found}
+        if not variants:
+            raise CortexffError(f"{path}: holds no probes to draw")
+        about_sleep = all({"control", "deprived", "recovered"} <= found.keys() for found in variants.values())
+        figure = (_sleep_sheet if about_sleep else _learning_sheet)(variants, protocol, file.attrs)
+        pictures = [path.with_suffix(".png"), path.with_suffix(".svg")]
+        figure.savefig(pictures[0])
+        figure.savefig(pictures[1], metadata={"Date": None})
+    return pictures
+
+
+def _probed(variant: h5py.Group, protocol: Protocol) -> Conditions:
+    return {name: variant[name] for name in protocol.conditions if name in variant and len(variant[name]["update"])}
+
+
+def _sleep_sheet(variants: Mapping[str, Conditions], protocol: Protocol, about: Mapping[str, Any]) -> Figure:
+    """A column for each variant. A-E: the course of deprivation; F: recovery sleep; G: goodness at the end."""
+    from matplotlib.lines import Line2D
+
+    height, columns = 9.5, len(variants)
+    figure = _titled(WIDTH * max(1, columns / 2), height, about)
+    edges = {"left": 0.105, "right": 0.985, "bottom": 0.66 / height, "top": 1 - 1.17 / height}
+    parts = figure.add_gridspec(3, 1, height_ratios=[5.2, 1.0, 1.7], hspace=0.25, **edges)
+    course = parts[0].subgridspec(len(COURSE), columns, hspace=0.16, wspace=0.06).subplots(squeeze=False)
+    halves = [part.subgridspec(1, 2, wspace=0.08) for part in parts[1].subgridspec(1, columns, wspace=0.06)]
+    recovery = np.concatenate([half.subplots() for half in halves])
+    moments = [m for m in MOMENTS if all("goodness_by_noise" in found.get(m, ()) for found in variants.values())]
+    ends = (
+        parts[2].subgridspec(max(len(moments), 1), columns, hspace=0, wspace=0.06).subplots(squeeze=False, sharex=True)
+    )
+    for place, (variant, found) in enumerate(variants.items()):
+        for axes, name in zip(course[:, place], COURSE, strict=True):
+            _deprivation(axes, found, name)
+            axes.tick_params(labelbottom=axes is course[-1, place])
+        course[-1, place].set_xlabel("Positive-only updates since the last negative one")
+        for axes, name in zip(recovery[2 * place : 2 * place + 2], RECOVERY, strict=True):
+            _recovery(axes, found, name, protocol)
+        changes = protocol.variant(variant).goodness.model_dump(exclude_none=True)
+        net = with_goodness(parse_model(about["model"]), **changes)
+        for axes, moment in zip(ends[:, place], moments, strict=False):
+            _goodness(axes, found[moment], net, MOMENTS[moment])
+        signs = sorted({net.nodes[area]["goodness"].sign for area in hidden_areas(net)})
+        level, side = (" or ".join(words) for words in zip(*(SIGNS[sign] for sign in signs), strict=True))
+        course[0, place].set_title(f"{variant}: {level} activity on real data", weight="bold")
+        ends[-1, place].set_xlabel(f"Goodness / threshold θ ({side} 1: called real)")
+    for axes, name in zip([*course, recovery], [*COURSE, "miss"], strict=True):
+        _same_height(axes, from_zero=name in PERCENT)
+    first = [*course[:, 0], recovery[0], ends[0, 0]]
+    for axes, label, letter in zip(first, [*COURSE.values(), "Rate (%)", "Density"], "ABCDEFG", strict=True):
+        axes.set_ylabel(label)
+        figure.text(0.008, axes.get_position().y1, letter, weight="bold", size=9, va="bottom")
+    ends[0, 0].yaxis.label.set_y(1 - len(moments) / 2)  # beside all of them
+    figure.align_ylabels(first)
+    handles = [
+        Line2D([], [], label="control: both phases go on", color=BLUE, **BOLD),
+        Line2D([], [], label="deprived: positive phase only", color=VERMILION, **BOLD),
+        Line2D([], [], label="recovery sleep: negative phase only", color=GREEN, **BOLD),
+        Line2D([], [], label="frozen: no plasticity", **FROZEN),
+        Line2D([], [], label="control at its end (F)", color=GREY, linewidth=7, alpha=0.35),
+        *(Line2D([], [], label=kind, color=colour, linewidth=7, alpha=0.6) for kind, colour in KINDS.items()),
+    ]
+    figure.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 1 - 0.52 / height), ncols=4)
+    return figure
+
+
+def _learning_sheet(variants: Mapping[str, Conditions], protocol: Protocol, about: Mapping[str, Any]) -> Figure:
+    """A row for each variant: error by goodness and by softmax as subjects learn, and on test images at the end."""
+    height = 1.25 + 2.4 * len(variants)
+    figure = _titled(WIDTH, height, about)
+    edges = {"left": 0.08, "right": 0.985, "bottom": 0.66 / height, "top": 1 - 0.8 / height}
+    rows = figure.add_gridspec(len(variants), 2, hspace=0.5, wspace=0.06, **edges).subplots(squeeze=False)
+    for row, (variant, found) in zip(rows, variants.items(), strict=True):
+        for axes, (name, label) in zip(row, ERRORS.items(), strict=True):
+            _learning(axes, found, name, protocol)
+            axes.set_title(label, weight="bold")
+            axes.set_xlabel("Updates")
+        row[0].set_ylabel(f"{variant}: error (%)")
+    errors = [error for error in _drawn(rows.ravel()) if error > 0] or [1, 100]
+    low, high = 0.8 * min(errors), 1.25 * max(errors)
+    ticks = [tick for tick in ERROR_TICKS if low <= tick <= high]
+    for axes in rows.ravel():
+        axes.set_ylim(low, high)  # before the scale, which would look for positive values
+        axes.set_yscale("log", nonpositive="clip")
+        axes.set_yticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+        axes.set_yticks([], minor=True)
+        axes.tick_params(labelleft=axes in rows[:, 0])
+    return figure
+
+
+def _titled(width: float, height: float, about: Mapping[str, Any]) -> Figure:
+    """An empty sheet with its title and where it came from."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height))
+    FigureCanvasAgg(figure)
+    settings, versions = json.loads(about["settings"]), json.loads(about["versions"])
+    subjects = f"{settings['subjects']} subject{'s' if settings['subjects'] > 1 else ''}"
+    origin = f"{about['protocol_name']}, preset {about['preset']}, {subjects}, model {settings['model']}"
+    figure.text(0.5, 1 - 0.1 / height, origin, weight="bold", size=9, ha="center", va="top")
+    figure.text(0.5, 1 - 0.3 / height, textwrap.shorten(about["title"], 120), size=8, ha="center", va="top")
+    version = " ".join(filter(None, ["cortexff", versions["cortexff"], about["git_commit"][:10]]))
+    figure.text(0.985, 0.08 / height, f"{version}, seed {about['seed']}", size=6, color=GREY, ha="right")
+    figure.text(0.015, 0.08 / height, READING, size=6, color=GREY)
+    return figure
+
+
+def _deprivation(axes: Axes, found: Conditions, name: str) -> None:
+    for condition, colour in (("control", BLUE), ("deprived", VERMILION)):
+        _curve(axes, found[condition]["update"][:], _values(found[condition], name), colour)
+    if "frozen" in found:
+        axes.axhline(_interval(_values(found["frozen"], name)[-1]).mean, **FROZEN)
+    _from_zero_on(axes, found["deprived"]["update"][-1])
+
+
+def _recovery(axes: Axes, found: Conditions, name: str, protocol: Protocol) -> None:
+    """Recovery sleep and, where a condition sleeps on from there, what follows; the control's end as a grey band."""
+    goal = _interval(_values(found["control"], name)[-1])
+    axes.axhline(goal.mean, color=GREY, linewidth=0.7)
+    axes.axhspan(goal.low, goal.high, color=GREY, alpha=0.35, linewidth=0)
+    slept = {"deprived": 0}  # condition → negative updates at its end
+    for condition, data in found.items():
+        course = protocol.conditions[condition]
+        if course.start in slept and all(protocol.stages[stage].phase == "sleep" for stage in course.stages):
+            updates = slept[course.start] + data["update"][:]
+            _curve(axes, updates, _values(data, name), GREEN)
+            slept[condition] = int(updates[-1])
+    axes.set_title(RECOVERY[name], size=7, pad=2)
+    axes.set_xlabel("Negative-only updates")
+    _from_zero_on(axes, max(slept.values()))
+
+
+def _goodness(axes: Axes, found: h5py.Group, net: nx.MultiDiGraph, moment: str) -> None:
+    """Goodness of every subject, stimulus and area, each divided by its area's threshold: θ is at 1."""
+    settings = [net.nodes[area]["goodness"] for area in found.file["area"].asstr()]
+    threshold = np.array([goodness.threshold * goodness.blocks for goodness in settings])
+    by_label = found["goodness_by_stimulus"][:] / threshold  # (subjects, stimuli, labels, areas)
+    true = found["true_label"][:][:, None] == found.file["label"][:]
+    noise = found["goodness_by_noise"][:] / threshold
+    for values, colour in zip((by_label[:, true], by_label[:, ~true], noise), KINDS.values(), strict=True):
+        values = np.minimum(values[~np.isnan(values)], FARTHEST)
+        if values.size:
+            density, bins = np.histogram(values, bins=40, density=True)
+            axes.stairs(density, bins, fill=True, color=colour, alpha=0.35)
+            axes.stairs(density, bins, color=colour, linewidth=0.8)
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.text(0.99, 0.85, moment, ha="right", va="top", transform=axes.transAxes)
+    axes.set_yticks([])
+
+
+def _learning(axes: Axes, found: Conditions, name: str, protocol: Protocol) -> None:
+    """Curves of the conditions that were probed more than once; each other one as a mark behind their end."""
+    curves = [condition for condition, data in found.items() if len(data["update"]) > 1]
+    end = max((int(found[condition]["update"][-1]) for condition in curves), default=1)
+    for (condition, data), colour in zip(found.items(), itertools.cycle(COLOURS), strict=False):
+        values, stage = _values(data, name), protocol.stages[protocol.conditions[condition].stages[-1]]
+        label = f"{condition} ({stage.probe_on} images)"
+        if condition in curves:
+            _curve(axes, data["update"][:], values, colour, label)
+        else:
+            end, mean = 1.05 * end, _interval(values[-1])
+            spread, label = [[mean.mean - mean.low], [mean.high - mean.mean]], f"{label}: {mean.mean:.2f} %"
+            axes.plot([end] * mean.n, values[-1], "_", color=colour, markersize=5, markeredgewidth=0.4)
+            axes.errorbar(end, mean.mean, spread, color=colour, fmt="D", markersize=2.5, linewidth=1, label=label)
+    axes.legend(loc="upper right")
+
+
+def _values(found: h5py.Group, name: str) -> np.ndarray:
+    """A variable as it is drawn, (probes, subjects): rates in percent, NaN for what is not finite."""
+    values = found[name][:].astype(float) * (100 if name in PERCENT else 1)
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def _interval(values: np.ndarray) -> Interval:
+    """Mean over subjects and its interval; NaN where a subject has no finite value, for none is dropped silently."""
+    nan = float("nan")
+    return mean_interval(values) if np.isfinite(values).all() else Interval(nan, nan, nan, len(values))
+
+
+def _curve(axes: Axes, updates: np.ndarray, values: np.ndarray, colour: str, label: str = "") -> None:
+    """Thin lines of the subjects, the bold line of their mean and its band; values (probes, subjects)."""
+    means = [_interval(row) for row in values]
+    axes.fill_between(updates, [m.low for m in means], [m.high for m in means], color=colour, alpha=0.2, linewidth=0)
+    axes.plot(updates, values, color=colour, **THIN)
+    axes.plot(updates, [m.mean for m in means], color=colour, label=label, **BOLD)
+
+
+def _from_zero_on(axes: Axes, last: int) -> None:
+    """A logarithmic axis of updates that shows 0 as well."""
+    axes.set_xscale("symlog", linthresh=1, linscale=0.5)
+    every = [lead * 10**power for power in range(len(str(last))) for lead in range(1, 10) if lead * 10**power <= last]
+    labelled = [0, *(tick for tick in every if str(tick)[0] in ("125" if last <= 50 else "1"))]
+    axes.set_xticks(labelled, labels=map(str, labelled))
+    axes.set_xticks(every, minor=True)
+    axes.set_xlim(-0.2, 1.2 * max(last, 1))
+
+
+def _same_height(row: Sequence[Axes], from_zero: bool) -> None:
+    """One scale for all panels of a row, written at the first. It fits the subjects: few of them make a wide band."""
+    low, high = 0.0 if from_zero else min(_drawn(row), default=0.0), max(_drawn(row), default=1.0)
+    margin = 0.08 * (high - low) or 0.5
+    for axes in row:
+        axes.set_ylim(low - margin / 2, high + margin)
+        axes.locator_params(axis="y", nbins=4, min_n_ticks=3)
+        axes.tick_params(labelleft=axes is row[0])
+
+
+def _drawn(panels: Sequence[Axes]) -> np.ndarray:
+    """The finite heights of all lines in some panels."""
+    values = np.concatenate([np.ravel(line.get_ydata()).astype(float) for axes in panels for line in axes.lines])
+    return values[np.isfinite(values)]

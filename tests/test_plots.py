@@ -1,0 +1,142 @@
+"""A sheet is drawn from any log of a run, shows what it says, and is the same each time."""
+
+import json
+
+import numpy as np
+import pytest
+
+from cortexff import plots
+from cortexff.errors import CortexffError
+from cortexff.graph import load_model
+from cortexff.log import Log
+from cortexff.protocol.probe import STIMULUS_VARIABLES, VARIABLES
+from cortexff.protocol.runner import ROW_VARIABLES
+from cortexff.protocol.schedule import load_protocol
+
+AREAS, LABELS, STIMULI = ["V1", "V2"], 10, 30
+COURSE, SLEEP, ONCE = (0, 1, 2, 5, 10, 20, 50, 100), (0, 1, 2, 5), (0,)
+
+
+def write_log(path, name, conditions, subjects, spoil=None):
+    """A log like that of a run, with random numbers in it.
+
+    conditions  name -> updates at which it was probed
+    spoil       changes the value that a probe found: (variable, condition, update, value) -> value
+    """
+    protocol = load_protocol(name, "quick", {"--subjects": {"subjects": subjects}})
+    random = np.random.default_rng(0)
+    model = load_model(protocol.model)
+    provenance = {
+        "title": protocol.title,
+        "protocol_name": name,
+        "preset": "quick",
+        "settings": protocol.model_dump_json(by_alias=True),
+        "model": model.graph["text"],
+        "versions": json.dumps({"cortexff": "0.1.0"}),
+        "git_commit": "",
+        "seed": 0,
+    }
+    sizes = {"subject": subjects, "area": len(AREAS), "block": 1, "label": LABELS, "stimulus": STIMULI}
+    dimensions = {"subject": range(subjects), "area": AREAS, "block": [0], "label": range(LABELS)}
+    with Log.create(path, provenance, dimensions) as log:
+        for group, updates in ((f"{v}/{c}", updates) for v in protocol.variants for c, updates in conditions.items()):
+            condition = group.split("/")[1]
+            log.declare(group, variables=ROW_VARIABLES)
+            for update in updates:
+                row = {n: random.random([sizes[dim] for dim in v.dims[1:]]) / 2 for n, v in VARIABLES.items()}
+                row = {n: spoil(n, condition, update, value) if spoil else value for n, value in row.items()}
+                log.append(group, {"update": update, "stage": "", "age": np.full(subjects, update), **row})
+            goodness = {n: 200 * random.random([sizes[dim] for dim in v.dims]) for n, v in STIMULUS_VARIABLES.items()}
+            goodness["true_label"] = np.arange(STIMULI) % LABELS
+            for variable, values in goodness.items():
+                log.write(group, variable, values, STIMULUS_VARIABLES[variable])
+    return path
+
+
+def sleep_log(path, subjects=3, spoil=None):
+    conditions = {"control": COURSE, "frozen": (0, 100), "deprived": COURSE, "recovered": SLEEP, "overslept": SLEEP}
+    return write_log(path, "sleep_deprivation", conditions, subjects, spoil)
+
+
+def learning_log(path, subjects=3, spoil=None):
+    return write_log(path, "recurrent", {"development": (0, 96, 192), "test": ONCE}, subjects, spoil)
+
+
+def drawn(log):
+    """The text of the SVG; both pictures are there and not empty."""
+    png, svg = plots.draw(log)
+    assert (png, svg) == (log.with_suffix(".png"), log.with_suffix(".svg"))
+    assert png.read_bytes().startswith(b"\x89PNG") and png.stat().st_size > 20_000
+    return svg.read_text()
+
+
+@pytest.mark.parametrize("subjects", [1, 3])
+def test_the_sleep_sheet(tmp_path, subjects):
+    text = drawn(sleep_log(tmp_path / "run.h5", subjects))
+    words = [
+        f"sleep_deprivation, preset quick, {subjects} subject",
+        "max: high activity on real data",
+        "cortexff 0.1.0",
+    ]
+    words += [
+        "min: low activity on real data",
+        "Hallucinations,",
+        "noise (%)",
+        "goodness (%)",
+        "d′ (SD)",
+        "Criterion c",
+    ]
+    words += ["real data missed", "Goodness / threshold θ (below 1: called real)", "overslept", "frozen: no plasticity"]
+    assert [word for word in words if word not in text] == []
+
+
+@pytest.mark.parametrize("subjects", [1, 3])
+def test_learning_curves(tmp_path, subjects):
+    text = drawn(learning_log(tmp_path / "run.h5", subjects))
+    words = ["recurrent, preset quick", "development (validation images)", "test (test images): ", "max: error (%)"]
+    assert [word for word in words if word not in text] == []
+
+
+@pytest.mark.parametrize("write", [sleep_log, learning_log])
+def test_the_same_run_draws_the_same_file(tmp_path, write):
+    log = write(tmp_path / "run.h5", subjects=2)
+    pictures = [[path.read_bytes() for path in plots.draw(log)] for _ in range(2)]
+    assert pictures[0] == pictures[1]
+
+
+def test_the_mean_and_its_interval_leave_a_gap_where_a_subject_has_no_value():
+    gap, whole = plots._interval(np.array([1.0, np.nan])), plots._interval(np.array([1.0, 3.0]))
+    assert np.isnan([gap.mean, gap.low, gap.high]).all() and gap.n == 2
+    assert whole.mean == 2 and whole.low < 1 and whole.high > 3
+
+
+@pytest.mark.parametrize("write", [sleep_log, learning_log])
+@pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])
+def test_values_that_are_not_finite_or_all_the_same_are_drawn(tmp_path, write, value):
+    """One subject diverges halfway, and one metric of all of them throughout."""
+
+    def spoil(name, condition, update, found):
+        found = found.copy()
+        found[..., : 1 if update >= 2 else 0] = value
+        return np.full_like(found, value) if name in ("dprime", "err_goodness") else found
+
+    drawn(write(tmp_path / "run.h5", spoil=spoil))
+
+
+def test_goodness_without_a_finite_value_is_drawn(tmp_path):
+    log = sleep_log(tmp_path / "run.h5", subjects=1)
+    with Log.reopen(log) as opened:
+        for name, value in (("goodness_by_stimulus", np.nan), ("goodness_by_noise", np.inf)):
+            variable = STIMULUS_VARIABLES[name]
+            shape = (1, STIMULI, LABELS, len(AREAS)) if "label" in variable.dims else (1, STIMULI, len(AREAS))
+            opened.write("max/deprived", name, np.full(shape, value), variable)
+    drawn(log)
+
+
+def test_a_run_that_stopped_early_is_drawn_as_far_as_it_went(tmp_path):
+    drawn(write_log(tmp_path / "run.h5", "sleep_deprivation", {"development": (0, 96), "control": COURSE}, 2))
+
+
+def test_a_log_without_probes_is_refused(tmp_path):
+    with pytest.raises(CortexffError, match="holds no probes to draw"):
+        plots.draw(write_log(tmp_path / "run.h5", "recurrent", {}, 1))
