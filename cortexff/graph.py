@@ -7,6 +7,7 @@ whom; it is checked once, here, and engines then take it as it is.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
@@ -14,17 +15,34 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import networkx as nx
-import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidator
 from ruamel.yaml import YAML
 
 from cortexff.description import check, line_of, parse, read_text
 from cortexff.errors import CortexffError
-from cortexff.receptive_fields import ReceptiveField, connection_mask
+from cortexff.receptive_fields import ReceptiveField, fields_along
 from cortexff.resources import find
 
 FORMAT = "cortexff-model/1"
 Whole = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+def _said(wanted: str) -> WrapValidator:
+    """One answer to whatever is wrong with a value of several parts, or of several possible kinds."""
+
+    def validate(value: Any, handler: Any) -> Any:
+        try:
+            return handler(value)
+        except ValidationError:
+            raise ValueError(f"found {value!r}, should be {wanted}") from None
+
+    return WrapValidator(validate)
+
+
+SHAPE = "[rows, columns] or [rows, columns, channels], whole numbers above 0"
+SIZE = "a whole number of locations above 0, or two: [rows, columns]"
+STRIDE = "a number of locations above 0, or two: [rows, columns]"
 
 
 @dataclass(frozen=True)
@@ -46,14 +64,14 @@ class Goodness:
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class _GoodnessText(_Part):
     measure: Literal["sum_of_squares", "mean_square"] = "sum_of_squares"
     sign: Literal["max", "min"] = "max"
     threshold: float | None = None
-    temperature: Annotated[float, Field(gt=0)] = 1.0
+    temperature: Positive = 1.0
     blocks: Whole = 1
 
     def resolved(self, units: int) -> Goodness:
@@ -66,18 +84,16 @@ class _GoodnessText(_Part):
 class _Area(_Part):
     role: Literal["input", "hidden", "context"] = "hidden"
     units: Whole | None = None
-    shape: Annotated[list[Whole], Field(min_length=1, max_length=3)] | None = None
+    shape: Annotated[Annotated[list[Whole], Field(min_length=2, max_length=3)] | None, _said(SHAPE)] = None
     activation: Literal["relu"] = "relu"
     goodness: _GoodnessText | None = None
 
 
 class _Field(_Part):
-    size: Whole | Annotated[list[Whole], Field(min_length=2, max_length=2)]
-    stride: (
-        Annotated[float, Field(gt=0)]
-        | Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=2, max_length=2)]
-        | None
-    ) = None
+    size: Annotated[Whole | Annotated[list[Whole], Field(min_length=2, max_length=2)], _said(SIZE)]
+    stride: Annotated[Positive | Annotated[list[Positive], Field(min_length=2, max_length=2)] | None, _said(STRIDE)] = (
+        None
+    )
 
 
 class _Projection(_Part):
@@ -91,8 +107,8 @@ class _Projection(_Part):
 class _Model(_Part):
     format: Literal["cortexff-model/1"]
     description: str = ""
-    areas: Annotated[dict[str, _Area], Field(min_length=1)]
-    projections: Annotated[list[_Projection], Field(min_length=1)]
+    areas: dict[str, _Area]
+    projections: list[_Projection]
 
 
 def load_model(name_or_path: str | Path) -> nx.MultiDiGraph:
@@ -110,7 +126,7 @@ def parse_model(text: str, source: str = "<text>") -> nx.MultiDiGraph:
     """
     written = parse(text, source)
     if not isinstance(written, Mapping):
-        found = "nothing" if written is None else f"a {type(written).__name__}"
+        found = "nothing" if written is None else "a list" if isinstance(written, list) else repr(written)
         raise CortexffError(f"{source}:1: a model is a mapping that begins with 'format: {FORMAT}', found {found}")
     model = check(_Model, written, lambda path: f"{source}:{line_of(written, path)}")
     return _Builder(model, written, source).build(text)
@@ -141,7 +157,7 @@ class _Builder:
             self.fail(
                 at, f"area {name} has no size: give 'units' (a whole number) or 'shape' ([rows, columns, channels])"
             )
-        units = int(np.prod(area.shape)) if area.shape else area.units
+        units = math.prod(area.shape) if area.shape else area.units
         if area.units not in (None, units):
             self.fail(
                 (*at, "units"), f"area {name} has 'units' {area.units}, but its shape {list(area.shape)} makes {units}"
@@ -177,7 +193,12 @@ class _Builder:
         if source == target:
             wanted = "lateral"
         if kind != wanted:
-            why = "an area's projection to itself" if source == target else f"a projection from a {roles[source]} area"
+            article = "an" if roles[source] == "input" else "a"
+            why = (
+                "an area's projection to itself"
+                if source == target
+                else f"a projection from {article} {roles[source]} area"
+            )
             self.fail((*at, "kind"), f"{what}: found kind '{kind}', but {why} must have 'kind: {wanted}'")
         if any(name == key for *_, key in net.edges(keys=True)):
             self.fail(at, f"a second projection is called '{name}': give it a 'name' of its own")
@@ -193,21 +214,22 @@ class _Builder:
     ) -> ReceptiveField:
         shapes = [net.nodes[area]["shape"] for area in (source, target)]
         for area, shape in zip((source, target), shapes, strict=True):
-            if shape is None or len(shape) < 2:
+            if shape is None:
                 self.fail(
                     at, f"{what} has a receptive field, but area {area} is no map: give it a 'shape: [rows, columns]'"
                 )
         topographic = [shapes[0][axis] / shapes[1][axis] for axis in (0, 1)]
         stride = topographic if given.stride is None else given.stride
-        pair = {
-            "size": given.size if isinstance(given.size, list) else [given.size] * 2,
-            "stride": stride if isinstance(stride, list) else [stride] * 2,
-        }
-        field = ReceptiveField(tuple(pair["size"]), tuple(map(float, pair["stride"])))
-        if not connection_mask(shapes[0], shapes[1], field).any(axis=1).all():
-            self.fail(
-                at, f"{what}: with size {pair['size']} and stride {pair['stride']} some units of {target} read nothing"
-            )
+        size = given.size if isinstance(given.size, list) else [given.size] * 2
+        stride = [float(step) for step in (stride if isinstance(stride, list) else [stride] * 2)]
+        field = ReceptiveField(tuple(size), tuple(stride))
+        for axis in (0, 1):
+            if not fields_along(shapes[0][axis], shapes[1][axis], size[axis], stride[axis]).any(axis=1).all():
+                self.fail(
+                    at,
+                    f"{what}: with size {size} and stride {stride} some units of {target} read nothing, "
+                    f"for area {source} has {shapes[0][0]} rows and {shapes[0][1]} columns",
+                )
         return field
 
     def check_whole(self, net: nx.MultiDiGraph) -> None:
@@ -215,13 +237,14 @@ class _Builder:
             if not any(data["role"] == role for _, data in net.nodes(data=True)):
                 self.fail(("areas",), f"no area has role '{role}'")
         for area, data in net.nodes(data=True):
-            if data["role"] == "hidden" and not net.in_degree(area):
-                self.fail(("areas", area), f"no projection reaches area {area}")
+            if data["role"] == "hidden" and not set(net.predecessors(area)) - {area}:
+                self.fail(("areas", area), f"no projection reaches area {area}: add one with 'to: {area}'")
         upward = nx.DiGraph((s, t) for s, t, kind in net.edges(data="kind") if kind == "bottom_up")
         if not nx.is_directed_acyclic_graph(upward):
             around = [source for source, _ in nx.find_cycle(upward)]
-            closing = (around[-1], around[0])
-            number = next(n for n, p in enumerate(self.model.projections) if (p.source, p.target) == closing)
+            closing = (around[-1], around[0], "bottom_up")
+            parts = enumerate(self.model.projections)
+            number = next(n for n, part in parts if (part.source, part.target, part.kind) == closing)
             loop = " → ".join([*around, around[0]])
             self.fail(("projections", number), f"bottom-up projections form a loop: {loop}; make one of them top_down")
 
@@ -248,7 +271,10 @@ def only_area(net: nx.MultiDiGraph, role: Literal["input", "context"]) -> str:
 
 
 def afferents(net: nx.MultiDiGraph, area: str, *kinds: str) -> list[tuple[str, str]]:
-    """Projections that reach an area, of the kinds named or of all: (source area, projection name), in file order."""
+    """Projections that reach an area, of the kinds named or of all: (source area, projection name).
+
+    In the order of the file's areas, then of its projections, which a copy of the graph keeps.
+    """
     edges = net.in_edges(area, keys=True, data="kind")
     order = {name: number for number, (*_, name) in enumerate(net.edges(keys=True))}
     return sorted(((s, name) for s, _, name, kind in edges if not kinds or kind in kinds), key=lambda e: order[e[1]])
@@ -257,17 +283,17 @@ def afferents(net: nx.MultiDiGraph, area: str, *kinds: str) -> list[tuple[str, s
 def with_goodness(net: nx.MultiDiGraph, **changes: Any) -> nx.MultiDiGraph:
     """A copy in which some settings of goodness are replaced in every hidden area.
 
-    A threshold that was the default stays the default of the new measure and blocks.
+    A threshold that was the default stays the default of the new measure and blocks. Raises CortexffError for
+    settings that a model file may not have either.
     """
     copy = net.copy()
     for area in hidden_areas(net):
-        units, now = net.nodes[area]["units"], net.nodes[area]["goodness"]
-        settings = {**_given(now, units), **changes}
-        if units % settings.get("blocks", 1):
-            raise CortexffError(
-                f"area {area} of {net.graph['source']}: {units} units do not divide into {settings['blocks']} blocks"
-            )
-        copy.nodes[area]["goodness"] = _GoodnessText(**settings).resolved(units)
+        units, place = net.nodes[area]["units"], f"{net.graph['source']}: area {area}"
+        now = _given(net.nodes[area]["goodness"], units)
+        settings = check(_GoodnessText, {**now, **changes}, lambda path, place=place: place)
+        if units % settings.blocks:
+            raise CortexffError(f"{place}: {units} units do not divide into {settings.blocks} blocks")
+        copy.nodes[area]["goodness"] = settings.resolved(units)
     return copy
 
 
@@ -296,13 +322,26 @@ def write_model(net: nx.MultiDiGraph, path: str | Path) -> None:
         entry |= {"name": name} if name != f"{source}→{target}" else {}
         entry |= {"kind": data["kind"]} if data["kind"] != "bottom_up" else {}
         if field := data["receptive_field"]:
-            entry["receptive_field"] = {"size": list(field.size), "stride": list(field.stride)}
+            entry["receptive_field"] = _field_text(field, net.nodes[source]["shape"], net.nodes[target]["shape"])
         projections.append(entry)
     head = {"format": FORMAT, **({"description": net.graph["description"]} if net.graph.get("description") else {})}
     text = StringIO()
     yaml = YAML(typ="rt")
+    yaml.default_flow_style = None  # the innermost settings share a line
+    yaml.width = 120
+    yaml.indent(mapping=2, sequence=4, offset=2)
     yaml.dump({**head, "areas": areas, "projections": projections}, text)
     Path(path).write_text(text.getvalue(), encoding="utf-8")
+
+
+def _field_text(field: ReceptiveField, source: Sequence[int], target: Sequence[int]) -> dict[str, Any]:
+    """A receptive field between maps of these shapes, as short as it can be written."""
+    rows, columns = field.size
+    text: dict[str, Any] = {"size": rows if rows == columns else [rows, columns]}
+    if field.stride != (source[0] / target[0], source[1] / target[1]):
+        down, across = field.stride
+        text["stride"] = down if down == across else [down, across]
+    return text
 
 
 def json_schema() -> dict[str, Any]:

@@ -96,7 +96,7 @@ class Log:
     @classmethod
     def reopen(cls, path: str | Path) -> Log:
         """Open the log of an earlier run to write on; a row that a crash left half-made is forgotten."""
-        log = cls(_open(path, "r+"))
+        log = cls(open_file(path, "r+"))
         log._file.attrs["status"] = "running"
         groups = [log._file]
         log._file.visititems(lambda _, item: groups.append(item) if isinstance(item, h5py.Group) else None)
@@ -294,13 +294,14 @@ def open_results(path: str | Path) -> xarray.DataTree:
 
     ``open_results(path)["max/deprived"]["fp_neg"].sel(subject=3)``. Call ``.close()`` on the tree when done.
     """
-    _open(path, "r").close()
+    open_file(path, "r").close()
     import xarray
 
     return xarray.open_datatree(path, engine="h5netcdf", driver_kwds={"locking": False}, decode_timedelta=False)
 
 
-def _open(path: str | Path, mode: str) -> h5py.File:
+def open_file(path: str | Path, mode: str = "r") -> h5py.File:
+    """A log as a plain h5py file; raises CortexffError where the path holds none."""
     path = Path(path)
     if not path.is_file():
         raise CortexffError(f"{path}: no such file")

@@ -20,6 +20,7 @@ import numpy as np
 from cortexff.analysis.statistics import Interval, mean_interval
 from cortexff.errors import CortexffError
 from cortexff.graph import hidden_areas, parse_model, with_goodness
+from cortexff.log import open_file
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -82,7 +83,7 @@ def draw(path: str | Path) -> list[Path]:
 
     path = Path(path)
     # Not `open_results`: xarray takes some seconds to open a log, and nothing here needs more than arrays.
-    with h5py.File(path, "r", locking=False) as file, rc_context(STYLE):
+    with open_file(path) as file, rc_context(STYLE):
         protocol = Protocol.model_validate_json(file.attrs["settings"])
         variants = {name: _probed(file[name], protocol) for name in protocol.variants if name in file}
         variants = {name: found for name, found in variants.items() if found}

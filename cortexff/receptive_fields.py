@@ -29,6 +29,12 @@ def field_starts(source: int, target: int, size: int, stride: float) -> np.ndarr
     return np.floor(np.arange(target) * stride - margin).astype(int)
 
 
+def fields_along(source: int, target: int, size: int, stride: float) -> np.ndarray:
+    """Which of the source locations along one axis each target location reads: bool, (target, source)."""
+    starts, places = field_starts(source, target, size, stride)[:, None], np.arange(source)
+    return (places >= starts) & (places < starts + size)
+
+
 def connection_mask(source_shape: Sequence[int], target_shape: Sequence[int], field: ReceptiveField) -> np.ndarray:
     """Which source units each target unit reads: bool, (target units, source units).
 
@@ -36,11 +42,9 @@ def connection_mask(source_shape: Sequence[int], target_shape: Sequence[int], fi
                                 column, channel by channel. Every channel of a location reads every channel of its
                                 field, and a field is cut off at the edge of the map (note 12).
     """
-    along = []
-    for axis in (0, 1):
-        starts = field_starts(source_shape[axis], target_shape[axis], field.size[axis], field.stride[axis])
-        places = np.arange(source_shape[axis])
-        along.append((places >= starts[:, None]) & (places < starts[:, None] + field.size[axis]))
-    locations = np.kron(along[0], along[1])
+    rows, columns = (
+        fields_along(source_shape[axis], target_shape[axis], field.size[axis], field.stride[axis]) for axis in (0, 1)
+    )
+    locations = np.kron(rows, columns)
     channels = [int(np.prod(shape[2:])) for shape in (target_shape, source_shape)]
     return np.kron(locations, np.ones(channels, dtype=bool)).astype(bool)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from cortexff.log import Log
     from cortexff.protocol.runner import Listener, Segment
     from cortexff.protocol.schedule import Protocol
+    from cortexff.protocol.table import Row
 
 SECONDS_OF_SILENCE = 10  # the longest that a run written as text says nothing
 
@@ -35,6 +36,7 @@ Examples:
   python -m cortexff.protocol                                   list the protocols
   python -m cortexff.protocol sleep_deprivation                 run one
   python -m cortexff.protocol sleep_deprivation --preset quick  a first look, in seconds
+  python -m cortexff.protocol paper                             print the kept runs beside the paper's figures
   python -m cortexff.protocol sleep_deprivation --model my_model.yaml --subjects 5
   python -m cortexff.protocol sleep_deprivation --set stages.deprivation.updates=300 --out results/short.h5
 """
@@ -82,8 +84,32 @@ def command(name: str | None, **options: Any) -> None:
     """
     if name is None:
         listing()
+    elif name == "paper":
+        paper(options["as_json"])
     else:
         run(name, **options)
+
+
+def paper(as_json: bool) -> None:
+    """Print the kept runs beside the paper's figures."""
+    from cortexff.protocol.paper import FOLDER, kept_runs, text
+
+    runs = kept_runs()
+    if not runs:
+        raise CortexffError(f"no results in {FOLDER}: run this in a checkout of cortexff")
+    click.echo(_json([row for run in runs for row in run.rows]) if as_json else text(runs))
+
+
+def _json(rows: Sequence[Row]) -> str:
+    """Rows of a closing table as JSON; what is not a number becomes null."""
+    from dataclasses import asdict
+    from math import isfinite
+
+    plain = [
+        {key: None if isinstance(value, float) and not isfinite(value) else value for key, value in asdict(row).items()}
+        for row in rows
+    ]
+    return json.dumps(plain, ensure_ascii=False, indent=1)
 
 
 def listing() -> None:
@@ -138,6 +164,9 @@ def run(
     if not dry_run:
         say(f"{name} ({preset}): {protocol.title}")
 
+    from cortexff.plots import draw
+    from cortexff.protocol import table
+    from cortexff.protocol.checkpoint import path_for
     from cortexff.protocol.runner import Interrupted, Run, plan
     from cortexff.stimuli import images as image_sets
 
@@ -152,8 +181,6 @@ def run(
         return
     log = _open_log(out, protocol, net, resume, overwrite, name_or_path, preset)
     with log, _Progress(progress, segments, say) as listener:
-        from cortexff.protocol.checkpoint import path_for
-
         try:
             Run(protocol, net, images, log, path_for(out), listener, device=device).carry_out(resume=resume)
         except Interrupted:
@@ -163,26 +190,11 @@ def run(
             say(f"Interrupted; nothing is lost. Go on with: python -m cortexff.protocol {command_line}")
             sys.exit(130)
         log.flush()
-        from cortexff.protocol import table
-
         rows = table.build(out, protocol, name, preset)
         table.write(log, rows)
         log.attributes("/", {"finished": _now()})
     say("")
-    if as_json:
-        from dataclasses import asdict
-
-        click.echo(
-            json.dumps(
-                [{k: None if v != v else v for k, v in asdict(row).items()} for row in rows],
-                ensure_ascii=False,
-                indent=1,
-            )
-        )
-    else:
-        click.echo(table.render(rows))
-    from cortexff.plots import draw
-
+    click.echo(_json(rows) if as_json else table.render(rows))
     pictures = draw(out)
     say("\nResults: " + ", ".join(str(path) for path in (out, *pictures)))
 
@@ -232,6 +244,7 @@ def _open_log(
         "versions": json.dumps(_versions()),
         "git_commit": _git_commit(),
         "command_line": "python -m cortexff.protocol " + shlex.join(sys.argv[1:]),
+        "machine": _machine(),
         "started": _now(),
     }
     dimensions = {
@@ -268,6 +281,19 @@ def _versions() -> dict[str, str]:
     }
 
 
+def _machine() -> str:
+    """Processor and number of cores, in words."""
+    import platform
+
+    processor = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        processor = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), processor)
+    except OSError:
+        pass  # not Linux
+    return f"{processor}, {os.cpu_count()} cores"
+
+
 def _git_commit() -> str:
     """Commit of the checkout that this package runs from; empty where it is installed."""
     try:
@@ -295,7 +321,7 @@ class _Progress:
             total=self.total, unit="update", disable=self.style != "bar", dynamic_ncols=True, file=sys.stderr
         )
         self.before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
-        return Listener(self._advanced, self._probed, lambda: self.stopping)
+        return Listener(self._advanced, self._probed, self._noted, lambda: self.stopping)
 
     def __exit__(self, *_: object) -> None:
         self.bar.close()
@@ -323,6 +349,12 @@ class _Progress:
         if self.style == "bar":
             self.bar.set_description(segment.group)
             self.bar.set_postfix_str(f"error {100 * row['err_goodness'].mean():.2f} %")
+        elif self.style == "text":
+            self._say(text)
+
+    def _noted(self, text: str) -> None:
+        if self.style == "bar":
+            self.bar.write(text, file=sys.stderr)
         elif self.style == "text":
             self._say(text)
 

@@ -120,11 +120,13 @@ class Listener:
 
     advanced  updates done since the last call
     probed    a probe was logged: the segment, its update, its measurement
+    noted     something worth telling: one line
     stop      asked after every update: should the run be interrupted?
     """
 
     advanced: Callable[[int], None] = lambda updates: None
     probed: Callable[[Segment, int, Measurement], None] = lambda segment, update, measurement: None
+    noted: Callable[[str], None] = lambda text: None
     stop: Callable[[], bool] = lambda: False
 
 
@@ -250,7 +252,10 @@ class Run:
         self.listener.advanced(segment.updates - position.updates)
         found = found or self._measure(engine, protocol, segment, everyone)  # a run resumed here has no probe in hand
         if stage.until is not None:
-            self.log.write(segment.group, "reached", found.row["err_goodness"] <= stage.until, REACHED)
+            reached = found.row["err_goodness"] <= stage.until
+            self.log.write(segment.group, "reached", reached, REACHED)
+            count = f"{reached.sum()} of {len(reached)} subjects reached the criterion"
+            self.listener.noted(f"{segment.group}: {count} (error ≤ {100 * stage.until:g} %)")
         if stage.probe_on == "test" and self._is_last_stage(segment):
             for name, variable in STIMULUS_VARIABLES.items():
                 self.log.write(segment.group, name, found.stimuli[name], variable)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,11 +11,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from cortexff.analysis.statistics import Interval, mean_interval, paired_difference
-from cortexff.log import Log, Variable
+from cortexff.analysis.statistics import Interval, mean_interval, paired_difference, sign_flip_p
+from cortexff.log import Log, Variable, open_file
 from cortexff.protocol.schedule import Protocol
 
 PERCENT = ("err_goodness", "err_softmax", "fp_neg", "fp_noise", "miss")
+DIGITS = {"err_goodness": 2, "err_softmax": 2, "auroc": 4}  # decimal places, where not the usual
 LABELS = {
     "err_goodness": "error by goodness",
     "err_softmax": "error by softmax",
@@ -55,69 +58,69 @@ class Row:
 
 
 def build(results: Path, protocol: Protocol, name: str, preset: str) -> list[Row]:
-    """Every row of the table that the protocol asks for."""
-    rows = []
-    with h5py.File(results, "r", locking=False) as file:
-        for variant in protocol.variants:
-            for metric, asked in protocol.table.metrics.items():
-                scale = 100.0 if metric in PERCENT else 1.0
-                values = {c: scale * _last(file, f"{variant}/{c}", metric) for c in protocol.table.conditions}
+    """Every row of the table that the protocol asks for: for each variant and metric, its conditions, then differences.
+
+    raises  nothing where a network diverged: the row has NaN and says in how many subjects
+    """
+    table, rows = protocol.table, []
+    with open_file(results) as file:
+        for variant, (metric, asked) in itertools.product(protocol.variants, table.metrics.items()):
+            scale = 100.0 if metric in PERCENT else 1.0
+            value = {c: scale * _last(file, f"{variant}/{c}", metric) for c in table.conditions}
+            paper = math.nan if asked is None or asked.paper is None else asked.paper
+            lines = [(c, *_mean(value[c], paper), paper) for c in value]
+            if table.against is not None:
+                reference = value[table.against]
+                others = [c for c in value if c != table.against]
+                lines += [(f"{c} − {table.against}", *_difference(value[c], reference), math.nan) for c in others]
+            for condition, found, verdict, figure in lines:
                 unit = ", %" if metric in PERCENT else ""
-
-                def row(
-                    condition: str,
-                    found: Interval,
-                    verdict: str,
-                    paper: float = float("nan"),
-                    variant: str = variant,
-                    metric: str = metric,
-                    unit: str = unit,
-                ) -> Row:
-                    quantity = f"{LABELS.get(metric, metric)}{unit}, {condition}, {variant}"
-                    return Row(
-                        name,
-                        protocol.section,
-                        variant,
-                        condition,
-                        metric,
-                        quantity,
-                        paper,
-                        found.mean,
-                        found.low,
-                        found.high,
-                        found.n,
-                        preset,
-                        verdict,
+                where = {"variant": variant, "condition": condition, "metric": metric}
+                figures = {"paper": figure, "ours": found.mean, "low": found.low, "high": found.high}
+                rows.append(
+                    Row(
+                        protocol=name,
+                        section=protocol.section,
+                        quantity=f"{label(metric)}{unit}, {condition}, {variant}",
+                        subjects=found.n,
+                        preset=preset,
+                        verdict=verdict,
+                        **where,
+                        **figures,
                     )
-
-                paper = asked.paper if asked is not None and asked.paper is not None else float("nan")
-                for condition, value in values.items():
-                    rows.append(row(condition, mean_interval(value), _against_paper(value.mean(), paper), paper))
-                reference = protocol.table.against
-                for condition, value in values.items():
-                    if reference is not None and condition != reference:
-                        difference = paired_difference(value, values[reference])
-                        rows.append(
-                            row(f"{condition} − {reference}", difference, _direction(value - values[reference]))
-                        )
+                )
     return rows
 
 
 def _last(file: h5py.File, group: str, metric: str) -> np.ndarray:
     """A metric at the last probe of a condition, (subjects,); what is measured per area is averaged over areas."""
     value = file[group][metric][-1].astype(float)
-    return value.reshape(len(value), -1).mean(-1) if value.ndim > 1 else value
+    return value.reshape(len(value), -1).mean(-1)
 
 
-def _direction(differences: np.ndarray) -> str:
-    up, down, n = int((differences > 0).sum()), int((differences < 0).sum()), len(differences)
-    return f"up in {up} of {n}" if up >= down else f"down in {down} of {n}"
+def _mean(values: np.ndarray, paper: float) -> tuple[Interval, str]:
+    """Mean over subjects, and how it compares with the paper's figure."""
+    if not np.isfinite(values).all():
+        return _diverged(values)
+    found = mean_interval(values)
+    if math.isnan(paper):
+        return found, ""
+    return found, "reached" if found.mean <= paper else f"{found.mean - paper:.2f} above the paper"
 
 
-def _against_paper(ours: float, paper: float) -> str:
-    if np.isnan(paper):
-        return ""
-    return "reached" if ours <= paper else f"{ours - paper:.2f} above the paper"
+def _difference(after: np.ndarray, before: np.ndarray) -> tuple[Interval, str]:
+    """Mean change within subjects, how many changed that way, and how likely that is without an effect."""
+    if not np.isfinite(after - before).all():
+        return _diverged(after - before)
+    up, down = int((after > before).sum()), int((after < before).sum())
+    direction = f"up in {up} of {len(after)}" if up >= down else f"down in {down} of {len(after)}"
+    return paired_difference(after, before), f"{direction}, p = {sign_flip_p(after - before):.2g}"
+
+
+def _diverged(values: np.ndarray) -> tuple[Interval, str]:
+    """Divergence is data: nothing is dropped, and the mean is not a number."""
+    lost = int((~np.isfinite(values)).sum())
+    return Interval(math.nan, math.nan, math.nan, len(values)), f"not finite in {lost} of {len(values)}"
 
 
 def write(log: Log, rows: Sequence[Row]) -> None:
@@ -134,38 +137,41 @@ def write(log: Log, rows: Sequence[Row]) -> None:
 
 
 def render(rows: Sequence[Row]) -> str:
-    """The table as text: a block for each variant, a line for each metric, a column for each condition."""
+    """The table as text: for each variant its conditions, then the differences between them; a line for each metric."""
     blocks = []
     for variant in dict.fromkeys(row.variant for row in rows):
         mine = [row for row in rows if row.variant == variant]
-        conditions = list(dict.fromkeys(row.condition for row in mine))
-        metrics = list(dict.fromkeys(row.metric for row in mine))
-        with_paper = any(not np.isnan(row.paper) for row in mine)
-        lines = [[f"{variant} ({mine[0].subjects} subjects)", *conditions, *(["paper"] if with_paper else [])]]
-        for metric in metrics:
-            cells = {row.condition: row for row in mine if row.metric == metric}
-            unit = " (%)" if metric in PERCENT else ""
-            line = [LABELS.get(metric, metric) + unit, *(_cell(cells[condition]) for condition in conditions)]
-            papers = [f"{row.paper:g}" for row in cells.values() if not np.isnan(row.paper)]
-            lines.append([*line, *([papers[0] if papers else "–"] if with_paper else [])])
-        widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-        padded = [
-            "  ".join(
-                cell.ljust(width) if column == 0 else cell.rjust(width)
-                for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-            )
-            for line in lines
-        ]
-        blocks.append("\n".join([padded[0], "-" * len(padded[0]), *padded[1:]]))
+        for differences, caption in ((False, "mean [95 % interval]"), (True, "change within subjects [95 % interval]")):
+            part = [row for row in mine if ("−" in row.condition) == differences]
+            if part:
+                blocks.append(_block(part, f"{variant}: {caption if part[0].subjects > 1 else 'one subject'}"))
     return "\n\n".join(blocks)
 
 
-def _cell(row: Row) -> str:
+def _block(rows: Sequence[Row], heading: str) -> str:
+    conditions = list(dict.fromkeys(row.condition for row in rows))
+    with_paper = any(not math.isnan(row.paper) for row in rows)
+    lines = [[heading, *conditions, *(["paper"] if with_paper else [])]]
+    for metric in dict.fromkeys(row.metric for row in rows):
+        mine = [row for row in rows if row.metric == metric]
+        papers = [f"{row.paper:g}" for row in mine if not math.isnan(row.paper)] or ["–"]
+        name = label(metric) + (" (%)" if metric in PERCENT else "")
+        lines.append([name, *map(cell, mine), *(papers[:1] if with_paper else [])])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    padded = ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    return "\n".join([padded[0], "-" * max(map(len, padded)), *padded[1:]])
+
+
+def label(metric: str) -> str:
+    """A metric's name in words."""
+    return LABELS.get(metric, metric)
+
+
+def cell(row: Row) -> str:
+    """A row's figure as text: mean, interval, and for a difference the number of subjects on its side."""
     signed = "+" if "−" in row.condition else ""
-    digits = 1 if row.metric in PERCENT else 2
-    if row.metric.startswith("err"):
-        digits = 2
+    digits = DIGITS.get(row.metric, 1 if row.metric in PERCENT else 2)
     mean = f"{row.ours:{signed}.{digits}f}"
     bounds = "" if np.isnan(row.low) else f" [{row.low:.{digits}f}, {row.high:.{digits}f}]"
-    count = row.verdict.replace(" in ", " ") if "−" in row.condition else ""
+    count = row.verdict.split(",")[0].replace(" in ", " ") if "−" in row.condition else ""
     return f"{mean}{bounds}" + (f" {count}" if count else "")
