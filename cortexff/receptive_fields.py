@@ -26,7 +26,8 @@ def field_starts(source: int, target: int, size: int, stride: float) -> np.ndarr
     The fields together lie centred on the source map.
     """
     margin = ((target - 1) * stride + size - source) / 2
-    return np.floor(np.arange(target) * stride - margin).astype(int)
+    # Rounded first: a stride such as 14/3 would else put a whole number now just above itself, now just below.
+    return np.floor(np.round(np.arange(target) * stride - margin, 9)).astype(int)
 
 
 def fields_along(source: int, target: int, size: int, stride: float) -> np.ndarray:

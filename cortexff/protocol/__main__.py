@@ -167,13 +167,14 @@ def run(
     from cortexff.plots import draw
     from cortexff.protocol import table
     from cortexff.protocol.checkpoint import path_for
-    from cortexff.protocol.runner import Interrupted, Run, plan
+    from cortexff.protocol.runner import Interrupted, Run, check_fit, plan
     from cortexff.stimuli import images as image_sets
 
     _check_device(device)
     images = image_sets.load(protocol.stimuli.images, progress=progress != "none" and sys.stderr.isatty())
     images = image_sets.hold_out(images, protocol.stimuli.validation)
     segments = plan(protocol, len(images.training_labels))
+    check_fit(protocol, net, images)
     if dry_run:
         from cortexff.protocol.estimate import describe
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import networkx as nx
 import numpy as np
@@ -166,9 +167,8 @@ class Run:
         self.checkpoint_path, self.listener, self.device = checkpoint_path, listener or Listener(), device
         self.subjects = list(subjects if subjects is not None else range(protocol.subjects))
         self.segments = plan(protocol, len(images.training_labels))
+        check_fit(protocol, net, images)
         self.retina, self.label = only_area(net, "input"), only_area(net, "context")
-        _fits(net, self.retina, images.training_images.shape[1], f"image set {images.name}", "pixels")
-        _fits(net, self.label, images.classes, f"image set {images.name}", "labels")
         self.training_images = torch.from_numpy(images.training_images)
         self.training_labels = torch.from_numpy(images.training_labels)
         self.position = Position()
@@ -348,9 +348,8 @@ class Run:
     @lru_cache(maxsize=2)  # noqa: B019
     def _engine(self, variant: str) -> RateEngine:
         protocol = self.protocol.variant(variant)
-        changes = protocol.goodness.model_dump(exclude_none=True)
         dynamics = RateDynamics(**protocol.engine.model_dump(), device=self.device)
-        return RateEngine(with_goodness(self.net, **changes), dynamics)
+        return RateEngine(with_goodness(self.net, **_goodness_changes(protocol)), dynamics)
 
     # ------------------------------------------------------- interrupt and resume
 
@@ -380,10 +379,22 @@ class Run:
         return Cohort.from_arrays(self.subjects, cohorts["now"], device)
 
 
-def _fits(net: nx.MultiDiGraph, area: str, needed: int, what: str, unit: str) -> None:
-    units = net.nodes[area]["units"]
-    if units != needed:
-        raise CortexffError(
-            f"{what} has {needed} {unit}, but area {area} has {units} units: change the area in {net.graph['source']}, "
-            "or stimuli.images in the protocol"
-        )
+def check_fit(protocol: Protocol, net: nx.MultiDiGraph, images: Images) -> None:
+    """Model, images and every variant go together; raises CortexffError before anything is written where not."""
+    for role, needed, what in (
+        ("input", images.training_images.shape[1], "pixels"),
+        ("context", images.classes, "labels"),
+    ):
+        area = only_area(net, role)
+        units = net.nodes[area]["units"]
+        if units != needed:
+            raise CortexffError(
+                f"image set {images.name} has {needed} {what}, but area {area} has {units} units: "
+                f"change the area in {net.graph['source']}, or stimuli.images in the protocol"
+            )
+    for variant in protocol.variants:
+        with_goodness(net, **_goodness_changes(protocol.variant(variant)))
+
+
+def _goodness_changes(protocol: Protocol) -> dict[str, Any]:
+    return protocol.goodness.model_dump(exclude_none=True)
