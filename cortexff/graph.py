@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
@@ -15,17 +16,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import networkx as nx
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, WrapValidator
 from ruamel.yaml import YAML
 
-from cortexff.description import check, line_of, parse, read_text
+from cortexff.description import check, line_of, parse, read_text, shown
 from cortexff.errors import CortexffError
-from cortexff.receptive_fields import ReceptiveField, fields_along
+from cortexff.receptive_fields import ReceptiveField, every_field_is_on_map
 from cortexff.resources import find
 
 FORMAT = "cortexff-model/1"
-Whole = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0)]
 
 
 def _said(wanted: str) -> WrapValidator:
@@ -35,11 +34,23 @@ def _said(wanted: str) -> WrapValidator:
         try:
             return handler(value)
         except ValidationError:
-            raise ValueError(f"found {value!r}, should be {wanted}") from None
+            raise ValueError(f"found {shown(value)}, should be {wanted}") from None
 
     return WrapValidator(validate)
 
 
+def _printable(name: str) -> str:
+    # Files of results are laid out by these names.
+    if not re.match(r"\w", name) or not name.isprintable() or "/" in name:
+        raise ValueError(
+            f"found the name {shown(name)}, should begin with a letter or digit and hold no '/' or line break"
+        )
+    return name
+
+
+Whole = Annotated[int, Field(ge=1), _said("a whole number ≥ 1"), Field(le=10**9)]
+Positive = Annotated[float, Field(gt=0), _said("a number > 0")]
+Name = Annotated[str, AfterValidator(_printable)]
 SHAPE = "[rows, columns] or [rows, columns, channels], whole numbers above 0"
 SIZE = "a whole number of locations above 0, or two: [rows, columns]"
 STRIDE = "a number of locations above 0, or two: [rows, columns]"
@@ -99,7 +110,7 @@ class _Field(_Part):
 class _Projection(_Part):
     source: Annotated[str, Field(alias="from")]
     target: Annotated[str, Field(alias="to")]
-    name: Annotated[str, Field(min_length=1)] | None = None
+    name: Name | None = None
     kind: Literal["bottom_up", "top_down", "lateral"] = "bottom_up"
     receptive_field: _Field | None = None
 
@@ -107,7 +118,7 @@ class _Projection(_Part):
 class _Model(_Part):
     format: Literal["cortexff-model/1"]
     description: str = ""
-    areas: dict[str, _Area]
+    areas: dict[Name, _Area]
     projections: list[_Projection]
 
 
@@ -126,8 +137,8 @@ def parse_model(text: str, source: str = "<text>") -> nx.MultiDiGraph:
     """
     written = parse(text, source)
     if not isinstance(written, Mapping):
-        found = "nothing" if written is None else "a list" if isinstance(written, list) else repr(written)
-        raise CortexffError(f"{source}:1: a model is a mapping that begins with 'format: {FORMAT}', found {found}")
+        wanted = f"a model is a mapping that begins with 'format: {FORMAT}'"
+        raise CortexffError(f"{source}:1: {wanted}, found {shown(written)}")
     model = check(_Model, written, lambda path: f"{source}:{line_of(written, path)}")
     return _Builder(model, written, source).build(text)
 
@@ -155,7 +166,8 @@ class _Builder:
         at = ("areas", name)
         if area.units is None and area.shape is None:
             self.fail(
-                at, f"area {name} has no size: give 'units' (a whole number) or 'shape' ([rows, columns, channels])"
+                (*at, "units"),
+                f"area {name} has no size: give 'units' (a whole number) or 'shape' ([rows, columns, channels])",
             )
         units = math.prod(area.shape) if area.shape else area.units
         if area.units not in (None, units):
@@ -180,7 +192,7 @@ class _Builder:
         at = ("projections", number)
         for key, area in (("from", projection.source), ("to", projection.target)):
             if area not in net:
-                self.fail((*at, key), f"projection {key} unknown area '{area}' (known: {', '.join(net)})")
+                self.fail((*at, key), f"projection {key} unknown area {shown(area)} (known: {', '.join(net)})")
         source, target, kind = projection.source, projection.target, projection.kind
         name = projection.name or f"{source}→{target}"
         what = f"projection {name}"
@@ -224,7 +236,7 @@ class _Builder:
         stride = [float(step) for step in (stride if isinstance(stride, list) else [stride] * 2)]
         field = ReceptiveField(tuple(size), tuple(stride))
         for axis in (0, 1):
-            if not fields_along(shapes[0][axis], shapes[1][axis], size[axis], stride[axis]).any(axis=1).all():
+            if not every_field_is_on_map(shapes[0][axis], shapes[1][axis], size[axis], stride[axis]):
                 self.fail(
                     at,
                     f"{what}: with size {size} and stride {stride} some units of {target} read nothing, "
@@ -239,6 +251,8 @@ class _Builder:
         for area, data in net.nodes(data=True):
             if data["role"] == "hidden" and not set(net.predecessors(area)) - {area}:
                 self.fail(("areas", area), f"no projection reaches area {area}: add one with 'to: {area}'")
+            if data["role"] != "hidden" and not net.out_degree(area):
+                self.fail(("areas", area), f"area {area} projects to no other: add a projection with 'from: {area}'")
         upward = nx.DiGraph((s, t) for s, t, kind in net.edges(data="kind") if kind == "bottom_up")
         if not nx.is_directed_acyclic_graph(upward):
             around = [source for source, _ in nx.find_cycle(upward)]

@@ -228,6 +228,10 @@ class Log:
         item.attrs.update(_attributes(values))
         self.flush()
 
+    def attribute(self, name: str) -> Any:
+        """An attribute of the root."""
+        return self._file.attrs[name]
+
     def flush(self) -> None:
         """Hand everything to the operating system: from here on a crash of this process loses none of it."""
         self._file.flush()

@@ -21,6 +21,7 @@ from cortexff.analysis.statistics import Interval, mean_interval
 from cortexff.errors import CortexffError
 from cortexff.graph import hidden_areas, parse_model, with_goodness
 from cortexff.log import open_file
+from cortexff.protocol.table import PERCENT
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -54,7 +55,6 @@ THIN = {"linewidth": 0.4, "alpha": 0.5}
 BOLD = {"linewidth": 1.3, "marker": "o", "markersize": 2.5}
 FROZEN = {"color": GREY, "linewidth": 0.9, "linestyle": "--"}
 
-PERCENT = ("fp_neg", "fp_noise", "miss", "err_goodness", "err_softmax")
 COURSE = {
     "fp_neg": "Hallucinations,\nwrong labels (%)",
     "fp_noise": "Hallucinations,\nnoise (%)",

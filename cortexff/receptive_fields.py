@@ -30,6 +30,11 @@ def field_starts(source: int, target: int, size: int, stride: float) -> np.ndarr
     return np.floor(np.round(np.arange(target) * stride - margin, 9)).astype(int)
 
 
+def every_field_is_on_map(source: int, target: int, size: int, stride: float) -> bool:
+    """Whether each target location reads something; the outermost fields, as far out on either side, decide."""
+    return (target - 1) * stride <= source + size - 2 + 1e-9  # the same rounding as above
+
+
 def fields_along(source: int, target: int, size: int, stride: float) -> np.ndarray:
     """Which of the source locations along one axis each target location reads: bool, (target, source)."""
     starts, places = field_starts(source, target, size, stride)[:, None], np.arange(source)

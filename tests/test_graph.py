@@ -1,6 +1,7 @@
 """Models: what a file becomes, how each mistake in it is answered, and that writing one loses nothing."""
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import FrozenInstanceError
@@ -165,6 +166,29 @@ def test_wiring_is_free(more):
     assert parse_model(f"{BASE}  - {more}\n").number_of_edges() == 5
 
 
+def test_a_tiny_model_reads_like_this():
+    net = parse_model("""
+format: cortexff-model/1
+areas:
+  retina: {role: input, shape: [8, 8]}
+  V1:     {units: 200}
+  V2:     {units: 200, goodness: {blocks: 10}}
+  label:  {role: context, units: 10}
+projections:
+  - {from: retina, to: V1}
+  - {from: V1, to: V2}
+  - {from: V2, to: V1, kind: top_down}
+  - {from: label, to: V2, kind: top_down}
+""")
+    assert [net.nodes[area]["goodness"].threshold for area in hidden_areas(net)] == [200, 20]
+    assert list(net.edges(keys=True)) == [
+        ("retina", "V1", "retina→V1"),
+        ("V1", "V2", "V1→V2"),
+        ("V2", "V1", "V2→V1"),
+        ("label", "V2", "label→V2"),
+    ]
+
+
 # ----------------------------------------------------------------------------------- mistakes, each answered in a line
 
 
@@ -180,10 +204,10 @@ MISTAKES = {
     # the file
     "nothing": ("", 1, ["cortexff-model/1", "nothing"]),
     "only a comment": ("# soon\n", 1, ["nothing"]),
-    "a list": ("- retina\n", 1, ["mapping", "a list"]),
+    "a list": ("- retina\n", 1, ["mapping", "['retina']"]),
     "a word": ("retina\n", 1, ["mapping", "'retina'"]),
     "two documents": (BASE + "---\n" + BASE, 12, ["document"]),
-    "tab": (base(("  V1:", "\tV1:")), 4, [r"'\t'"]),
+    "tab": (base(("  V1:", "\tV1:")), 4, ["tab", "spaces"]),
     "bracket not closed": (base(("[8, 8]", "[8, 8")), 3, ["]"]),
     "brace not closed": (base(("{units: 20}", "{units: 20")), 5, ["}"]),
     "colon forgotten": (base(("format:", "format")), 2, ["mapping"]),
@@ -196,7 +220,29 @@ MISTAKES = {
     "list of areas": ("format: cortexff-model/1\nareas: [V1]\nprojections: []\n", 2, ["areas", "['V1']"]),
     "projections by name": (BASE.split("  - ")[0] + "  a: 1\n", 7, ["projections", "list"]),
     "a projection that is a word": (BASE + "  - V1\n", 12, ["projections.4", "'V1'"]),
-    "description that is a number": (BASE + "description: 3\n", 12, ["description", "3", "string"]),
+    "description that is a number": (BASE + "description: 3\n", 12, ["description", "3", "text"]),
+    "character nobody sees": (base(("units: 20", "units: 2\0")), 4, [r"'\x00'", "not allowed"]),
+    "deep lists": ("[" * 2000, 1, ["nested too deeply"]),
+    "deep mappings": ("\n".join(" " * depth + "a:" for depth in range(400)), 1, ["nested too deeply"]),
+    "a mapping that is its own key": ("areas: &a\n  ? *a\n  : 1\n? {}\n: *a\n", 1, []),
+    "unknown tag": (base(("units: 20", "units: !many 20")), 4, ["tag !many"]),
+    # anchors
+    "mistake in a merged mapping": (
+        base(("retina: {", "retina: &map {shpae: 3, "), ("V2: {", "V2: {<<: *map, ")),
+        3,
+        ["areas.retina.shpae", "did you mean 'shape'?"],
+    ),
+    "mistake after a merge": (base(("retina: {", "retina: &r {"), ("{units: 20", "{<<: *r, size: 20")), 4, ["V1.size"]),
+    "mistake that a merge brings": (
+        base(("retina: {", "retina: &r {"), ("{units: 20}", "\n    <<: *r\n    units: 20")),
+        6,
+        ["area V1 has 'units' 20", "[8, 8]", "64"],
+    ),
+    "role that a merge brings": (
+        base(("retina: {", "retina: &r {goodness: {}, "), ("{units: 20}", "\n    <<: *r\n    role: hidden")),
+        3,
+        ["area retina"],
+    ),
     # said twice
     "model key twice": (BASE + "areas: {}\n", 12, ["duplicate key", "areas"]),
     "area twice": (base(("  label:", "  V1: {units: 3}\n  label:")), 6, ["duplicate key", "V1"]),
@@ -204,12 +250,12 @@ MISTAKES = {
     "projection twice": (BASE + "  - {from: V1, to: V2}\n", 12, ["'V1→V2'", "'name'"]),
     "name twice": (BASE + "  - {from: V1, to: V1, kind: lateral, name: V1→V2}\n", 12, ["'V1→V2'", "'name'"]),
     # sizes
-    "units many": (base(("units: 20", "units: many")), 4, ["V1.units", "'many'", "integer"]),
-    "units -3": (base(("units: 20", "units: -3")), 4, ["V1.units", "-3", "greater than or equal to 1"]),
-    "units 0": (base(("units: 20", "units: 0")), 4, ["V1.units", "0", "greater than or equal to 1"]),
-    "units 2.5": (base(("units: 20", "units: 2.5")), 4, ["V1.units", "2.5", "integer"]),
-    "units true": (base(("units: 20", "units: true")), 4, ["V1.units", "True", "integer"]),
-    "units quoted": (base(("units: 20", "units: '20'")), 4, ["V1.units", "'20'", "integer"]),
+    "units many": (base(("units: 20", "units: many")), 4, ["V1.units", "found 'many', should be a whole number ≥ 1"]),
+    "units -3": (base(("units: 20", "units: -3")), 4, ["V1.units", "-3", "whole number ≥ 1"]),
+    "units 0": (base(("units: 20", "units: 0")), 4, ["V1.units", "0", "whole number ≥ 1"]),
+    "units 2.5": (base(("units: 20", "units: 2.5")), 4, ["V1.units", "found 2.5, should be a whole number ≥ 1"]),
+    "units true": (base(("units: 20", "units: true")), 4, ["V1.units", "found true, should be a whole number ≥ 1"]),
+    "units quoted": (base(("units: 20", "units: '20'")), 4, ["V1.units", "found '20', should be a whole number ≥ 1"]),
     "neither units nor shape": (base(("{units: 20}", "{}")), 4, ["area V1", "'units'", "'shape'"]),
     "units without a number": (base(("{units: 20}", "{units: }")), 4, ["area V1", "'units'", "'shape'"]),
     "area without settings": (base(("V1: {units: 20}", "V1:")), 4, ["areas.V1"]),
@@ -220,21 +266,36 @@ MISTAKES = {
     "shape of four": (base(("[8, 8]", "[8, 8, 8, 8]")), 3, ["[8, 8, 8, 8]", "[rows, columns, channels]"]),
     "shape with nothing": (base(("[8, 8]", "[8, 0]")), 3, ["[8, 0]", "above 0"]),
     "shape with a fraction": (base(("[8, 8]", "[8, 8.5]")), 3, ["[8, 8.5]", "whole numbers"]),
-    "area called by a number": (base(("  label:", "  17:")), 6, ["17", "string"]),
+    "area called by a number": (base(("  label:", "  17:")), 6, ["name 17", "quotes"]),
+    "units without a value": (base(("V1: {units: 20}", "V1:\n    units:")), 5, ["area V1", "'units'", "'shape'"]),
+    "units beyond reason": (base(("units: 20", "units: 1000000000000")), 4, ["1000000000000", "≤ 1000000000"]),
+    "list of units": (base(("units: 20", "units: [1]")), 4, ["V1.units: found [1], should be a whole number ≥ 1"]),
+    "units with an exponent": (base(("units: 20", "units: 2e1")), 4, ["V1.units: found 20.0", "whole number"]),
+    "units that are no number": (base(("units: 20", "units: !!int many")), 4, ["cannot be read as int"]),
+    "area called true": (base(("  label:", "  true:")), 6, ["name true", "quotes"]),
+    "area called null": (base(("  label:", "  null:")), 6, ["name nothing", "quotes"]),
+    "area called by a list": (base(("  label:", "  [a, b]:")), 6, ["quotes"]),
+    "area without a name": (base(("  label:", "  '':")), 6, ["''", "letter or digit"]),
+    "area called like a folder": (base(("  label:", "  V/1:")), 6, ["'V/1'", "'/'"]),
+    "area called by two lines": (base(("  label:", '  "V\\n1":')), 6, [r"'V\n1'", "line break"]),
+    "key that is a number": (base(("units: 20", "units: 20, 3: 4")), 4, ["3", "quotes"]),
+    "key of two lines": (base(("units: 20", 'units: 20, "a\\nb": 4')), 4, [r"'areas.V1.a\nb'"]),
     # choices
     "unknown role": (base(("role: input", "role: inptu")), 3, ["'inptu'", "'input', 'hidden' or 'context'"]),
     "unknown activation": (base(("20}", "20, activation: tanh}")), 4, ["'tanh'", "'relu'"]),
     "unknown measure": (goodness("{measure: squares}"), 4, ["'squares'", "'sum_of_squares' or 'mean_square'"]),
     "unknown sign": (goodness("{sign: up}"), 4, ["V1.goodness.sign", "'up'", "'max' or 'min'"]),
+    "no is a word": (goodness("{sign: no}"), 4, ["found 'no'", "'max' or 'min'"]),
+    "goodness that is a word": (goodness("max"), 4, ["V1.goodness: found 'max', should be a mapping of settings"]),
     "unknown kind": (base(("V1, kind: top_down", "V1, kind: topdown")), 10, ["'topdown'", "'top_down' or 'lateral'"]),
     # goodness
-    "temperature 0": (goodness("{temperature: 0}"), 4, ["temperature", "found 0", "greater than 0"]),
-    "temperature -1": (goodness("{temperature: -1}"), 4, ["temperature", "found -1", "greater than 0"]),
+    "temperature 0": (goodness("{temperature: 0}"), 4, ["temperature", "found 0", "a number > 0"]),
+    "temperature -1": (goodness("{temperature: -1}"), 4, ["temperature", "found -1", "a number > 0"]),
     "temperature hot": (goodness("{temperature: hot}"), 4, ["temperature", "'hot'", "number"]),
-    "temperature without end": (goodness("{temperature: .inf}"), 4, ["temperature", "inf", "finite"]),
+    "temperature without end": (goodness("{temperature: .inf}"), 4, ["temperature", "found inf", "a number > 0"]),
     "threshold that is no number": (goodness("{threshold: .nan}"), 4, ["threshold", "nan", "finite"]),
     "blocks that do not divide": (goodness("{blocks: 3}"), 4, ["area V1", "20 units", "3 blocks"]),
-    "no blocks": (goodness("{blocks: 0}"), 4, ["V1.goodness.blocks", "found 0", "greater than or equal to 1"]),
+    "no blocks": (goodness("{blocks: 0}"), 4, ["V1.goodness.blocks", "found 0", "whole number ≥ 1"]),
     "goodness of an input": (base(("[8, 8]", "[8, 8], goodness: {}")), 3, ["retina", "hidden", "'input'"]),
     "goodness of a context": (base(("units: 10", "units: 10, goodness: {}")), 6, ["label", "hidden", "'context'"]),
     # wiring
@@ -294,6 +355,9 @@ MISTAKES = {
 }
 
 
+LEAKS = re.compile(r"Input|tuple|dict|instance|Commented|pydantic|object at|Keys should")  # words of the libraries
+
+
 @pytest.mark.parametrize(("text", "line", "parts"), MISTAKES.values(), ids=MISTAKES.keys())
 def test_a_mistake_is_answered_in_one_line(text, line, parts):
     with pytest.raises(CortexffError) as error:
@@ -302,6 +366,7 @@ def test_a_mistake_is_answered_in_one_line(text, line, parts):
     assert message.startswith(f"my.yaml:{line}: ")
     assert "\n" not in message
     assert [part for part in parts if part not in message] == []
+    assert not LEAKS.search(message)
 
 
 def test_lines_are_counted_in_long_form_too():
@@ -325,6 +390,82 @@ def test_a_file_that_is_not_utf8_is_refused(tmp_path, content, line):
     path.write_bytes(content)
     with pytest.raises(CortexffError, match=rf"my\.yaml:{line}: not UTF-8"):
         load_model(path)
+
+
+def test_a_byte_order_mark_is_passed_over(tmp_path):
+    (tmp_path / "my.yaml").write_bytes(b"\xef\xbb\xbf" + BASE.encode())
+    assert load_model(tmp_path / "my.yaml").graph["text"] == BASE
+
+
+def test_a_folder_is_no_model(tmp_path):
+    (tmp_path / "my.yaml").mkdir()
+    with pytest.raises(CortexffError, match=r"no file .*my\.yaml"):
+        load_model(tmp_path / "my.yaml")
+
+
+def test_a_large_map_is_checked_without_making_it():
+    large = base(("[8, 8]", "[90000, 90000]"), ("[4, 5]", "[80000, 80000]"))
+    net = parse_model(large.replace("V1, to: V2", "retina, to: V2, receptive_field: {size: 3}"))
+    assert net.nodes["V2"]["units"] == 80000**2
+
+
+TOKENS = "{ } [ ] : , - &a *a <<: !!int !x !!set !!omap !!str ? | > \" ' # % --- ... null true no ~ = 1e3 -1 0 .inf"
+TOKENS = [
+    *TOKENS.split(),
+    "9" * 30,
+    "2001-02-03",
+    "!!bool ''",
+    "\t",
+    "\n",
+    "\r",
+    "\0",
+    "\x85",
+    "\u2028",
+    "\ud800",
+    "V2",
+]
+
+
+def spoiled(random: np.random.Generator) -> str:
+    """A good model after one to four slips: lines, characters and words lost, doubled or exchanged."""
+    text = goodness("{blocks: 4}").replace("units: 20", "shape: [4, 5]", 1)
+    text = text.replace("{from: retina", "{receptive_field: {size: 3}, from: retina", 1)
+    for _ in range(random.integers(1, 5)):
+        lines, place = text.split("\n"), int(random.integers(len(text) + 1))
+        line = int(random.integers(len(lines)))
+        match random.integers(6):
+            case 0:
+                text = "\n".join(lines[:line] + lines[line + 1 :])
+            case 1:
+                text = "\n".join([*lines[:line], str(random.choice(lines)), *lines[line:]])
+            case 2:
+                text = text[:place] + text[place + 1 :]
+            case 3:
+                text = text[:place] + TOKENS[random.integers(len(TOKENS))] + text[place:]
+            case _:
+                words = list(re.finditer(r"[\w.]+|[^\w\s]|\n +", text)) or [re.match("", text)]
+                old, new = (words[random.integers(len(words))] for _ in range(2))
+                new = new.group() if random.random() < 0.7 else TOKENS[random.integers(len(TOKENS))]
+                text = text[: old.start()] + new + text[old.end() :]
+    return text
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.filterwarnings("ignore::ruamel.yaml.error.YAMLWarning")
+def test_whatever_is_written_is_a_model_or_a_mistake_with_a_line(seed):
+    random, models = np.random.default_rng(seed), 0
+    for _ in range(500):
+        text = spoiled(random)
+        try:
+            parse_model(text, "my.yaml")
+            models += 1
+        except CortexffError as error:
+            message = str(error)
+            said = re.fullmatch(r"my\.yaml:(\d+): \S.*", message)
+            assert said and len(message.splitlines()) == 1, (message, text)
+            assert 1 <= int(said[1]) <= max(len(text.splitlines()), 1), (message, text)
+            assert not LEAKS.search(message), (message, text)
+    assert 5 < models < 480  # both kinds were met
 
 
 # ------------------------------------------------------------------------------------------------ asking the graph

@@ -14,7 +14,11 @@ from cortexff.protocol.table import Row
 
 ROOT = Path(__file__).parents[1]
 ROW = Row("recurrent", "3.4", "max", "test", "err_goodness", "error, %", 1.31, 1.5, 1.4, 1.6, 3, "medium", "0.19 above")
-PROVENANCE = {"machine": "a box, 2 cores", "started": "2026-01-02T10:00:00+00:00", "finished": "2026-01-02T10:30:00+00:00"}
+PROVENANCE = {
+    "machine": "a box, 2 cores",
+    "started": "2026-01-02T10:00:00+00:00",
+    "finished": "2026-01-02T10:30:00+00:00",
+}
 
 
 @pytest.fixture
@@ -45,7 +49,7 @@ def test_only_rows_with_a_figure_of_the_paper_are_set_beside_it(folder):
 
 def test_an_interrupted_run_is_refused_by_name(tmp_path):
     Log.create(tmp_path / "half.h5", PROVENANCE, {"subject": [0]}).close("interrupted")
-    with pytest.raises(CortexffError, match="half.h5 has no closing table"):
+    with pytest.raises(CortexffError, match=r"half\.h5 has no closing table"):
         kept_runs(tmp_path)
 
 

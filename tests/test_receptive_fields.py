@@ -6,7 +6,7 @@ from math import floor
 import numpy as np
 import pytest
 
-from cortexff.receptive_fields import ReceptiveField, connection_mask, field_starts, fields_along
+from cortexff.receptive_fields import ReceptiveField, connection_mask, every_field_is_on_map, field_starts, fields_along
 
 
 def field(size, stride) -> ReceptiveField:
@@ -40,6 +40,22 @@ def test_starts_are_those_of_exact_fractions():
                 margin = ((target - 1) * stride + size - source) / 2
                 wanted = [floor(i * stride - margin) for i in range(target)]
                 assert field_starts(source, target, size, source / target).tolist() == wanted, (source, target, size)
+
+
+def test_a_field_beyond_the_map_is_noticed():
+    """Without laying out the map: the same answer as looking for a location that reads nothing."""
+    random, answers = np.random.default_rng(0), []
+    for _ in range(1000):
+        source, target = (int(n) for n in random.integers(1, 15, size=2))
+        size, stride = int(random.integers(1, 6)), float(random.choice([source / target, random.uniform(0.1, 4), 2]))
+        answers.append(every_field_is_on_map(source, target, size, stride))
+        assert answers[-1] == fields_along(source, target, size, stride).any(axis=1).all(), (
+            source,
+            target,
+            size,
+            stride,
+        )
+    assert 100 < sum(answers) < 900
 
 
 @pytest.mark.parametrize("number", range(10))

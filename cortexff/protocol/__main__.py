@@ -119,9 +119,13 @@ def listing() -> None:
 
     click.echo("Protocols (run one with: python -m cortexff.protocol NAME):\n")
     for name in names("protocols"):
-        written = parse(read_text(find("protocols", name)), source=f"{name}.yaml") or {}
-        presets = ", ".join(dict.fromkeys(["default", *(written.get("presets") or {})]))
-        click.echo(f"  {name:<20} §{written.get('section', '?'):<6} {written.get('title', '')}  [{presets}]")
+        path = find("protocols", name)
+        try:
+            written = parse(read_text(path), source=str(path))
+            presets = ", ".join(dict.fromkeys(["default", *(written.get("presets") or {})]))
+            click.echo(f"  {name:<20} §{written.get('section', '?'):<6} {written.get('title', '')}  [{presets}]")
+        except (CortexffError, AttributeError, TypeError):  # checked in full, with its line, when it is run
+            click.echo(f"  {name:<20} cannot be read: run it to see why")
     click.echo("\nModels (--model):  " + ", ".join(names("models")))
 
 
@@ -180,10 +184,11 @@ def run(
 
         click.echo(describe(protocol, net, segments, images, out))
         return
-    log = _open_log(out, protocol, net, resume, overwrite, name_or_path, preset)
+    log = _open_log(out, protocol, net, images.classes, resume, overwrite, name_or_path, preset)
     with log, _Progress(progress, segments, say) as listener:
         try:
-            Run(protocol, net, images, log, path_for(out), listener, device=device).carry_out(resume=resume)
+            course = Run(protocol, net, images, log, path_for(out), listener, log.attribute("started"), device=device)
+            course.carry_out(resume=resume)
         except Interrupted:
             command_line = shlex.join(
                 [*(arg for arg in sys.argv[1:] if arg not in ("--resume", "--overwrite")), "--resume"]
@@ -194,6 +199,7 @@ def run(
         rows = table.build(out, protocol, name, preset)
         table.write(log, rows)
         log.attributes("/", {"finished": _now()})
+        course.forget_checkpoint()
     say("")
     click.echo(_json(rows) if as_json else table.render(rows))
     pictures = draw(out)
@@ -209,11 +215,19 @@ def _check_device(device: str) -> None:
 
 
 def _open_log(
-    out: Path, protocol: Protocol, net: nx.MultiDiGraph, resume: bool, overwrite: bool, name_or_path: str, preset: str
+    out: Path,
+    protocol: Protocol,
+    net: nx.MultiDiGraph,
+    classes: int,
+    resume: bool,
+    overwrite: bool,
+    name_or_path: str,
+    preset: str,
 ) -> Log:
     from cortexff.description import read_text
     from cortexff.graph import hidden_areas
     from cortexff.log import Log, open_results
+    from cortexff.protocol.runner import most_blocks
     from cortexff.resources import find
 
     settings = protocol.model_dump_json(by_alias=True)
@@ -231,8 +245,6 @@ def _open_log(
                 f"--resume: {out} was begun with other settings ({changed}); use the same, or --out another file"
             )
         return Log.reopen(out)
-    blocks = max(net.nodes[area]["goodness"].blocks for area in hidden_areas(net))
-    blocks = max([blocks, *(protocol.variant(variant).goodness.blocks or 1 for variant in protocol.variants)])
     provenance = {
         "title": protocol.title,
         "protocol_name": Path(name_or_path).stem,
@@ -251,8 +263,8 @@ def _open_log(
     dimensions = {
         "subject": list(range(protocol.subjects)),
         "area": hidden_areas(net),
-        "block": list(range(blocks)),
-        "label": list(range(10)),
+        "block": list(range(most_blocks(protocol, net))),
+        "label": list(range(classes)),
     }
     return Log.create(out, provenance, dimensions, overwrite=overwrite)
 
@@ -296,13 +308,16 @@ def _machine() -> str:
 
 
 def _git_commit() -> str:
-    """Commit of the checkout that this package runs from; empty where it is installed."""
+    """Commit of the checkout that this package runs from, "-dirty" where it was changed; empty where there is none."""
     try:
-        folder = Path(__file__).parent
-        found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True)
+        folder = Path(__file__).resolve().parents[1]
+        tree, commit = (
+            subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
+            for words in (["rev-parse", "--show-toplevel"], ["describe", "--always", "--dirty", "--abbrev=40"])
+        )
     except (OSError, subprocess.CalledProcessError):
         return ""
-    return found.stdout.strip()
+    return commit if Path(tree) == folder.parent else ""
 
 
 class _Progress:

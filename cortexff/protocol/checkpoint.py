@@ -44,6 +44,6 @@ def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             file.visititems(
                 lambda name, item: arrays.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None
             )
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, RuntimeError) as error:
         raise CortexffError(f"{path} is not a checkpoint that can be read ({error}): run without --resume") from error
     return arrays, position

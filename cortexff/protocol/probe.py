@@ -40,7 +40,7 @@ VARIABLES = {
     "err_softmax": _scalar("error of the one-pass softmax", "P(argmax_k softmax_k ≠ true label)"),
     "fp_neg": _scalar("false-positive rate on wrong labels (hallucination)", f"P(p̄ > 0.5), {P_BAR}"),
     "fp_noise": _scalar("false-positive rate on noise (hallucination)", f"P(p̄ > 0.5), {P_BAR}"),
-    "miss": _scalar("miss rate on real data", f"P(p̄ < 0.5), {P_BAR}"),
+    "miss": _scalar("miss rate on real data", f"P(p̄ ≤ 0.5), {P_BAR}"),
     "dprime": _scalar("d′ of real data against wrong labels", "[μ(E⁺) − μ(E⁻)] / √((σ²(E⁺) + σ²(E⁻))/2), E = log odds"),
     "criterion": _scalar("criterion: negative when biased towards 'real'", "−½ [z(1 − miss) + z(fp_neg)], log-linear"),
     "auroc": _scalar("area under the ROC of real data against wrong labels", "P(E⁺ > E⁻) + ½ P(E⁺ = E⁻)"),
@@ -52,7 +52,10 @@ VARIABLES = {
         f"goodness_{k}_sd": _per_block(f"SD of goodness over stimuli, {v}", "SD[G]", "activity²")
         for k, v in KINDS.items()
     },
-    **{f"p_{k}": _per_block(f"mean P(positive), {v}", "E[σ((G − θ)/κ)]") for k, v in KINDS.items()},
+    **{
+        f"p_{k}": _per_block(f"mean P(positive), {v}", "E[σ(±(G − θ)/κ)], − where the sign of goodness is min")
+        for k, v in KINDS.items()
+    },
     "rate": Variable(_BLOCK[:3], "activity", "mean activity on real data", "E[y]"),
     "active_frac": Variable(_BLOCK[:3], "1", "share of units that are active on real data", "P(y > 0)"),
 }
@@ -87,10 +90,6 @@ class Probe:
         noise = [shuffled_pixels(pictures[None], [generator(seed, subject, "noise")])[0] for subject in subjects]
         return cls(pictures, torch.from_numpy(labels), torch.stack(noise), classes)
 
-    def select(self, members: list[int]) -> Probe:
-        """The same probe for some members of the cohort."""
-        return Probe(self.images, self.labels, self.noise[members], self.classes)
-
 
 @dataclass
 class Measurement:
@@ -105,15 +104,22 @@ class Measurement:
 
 
 def measure(
-    engine: RateEngine, state: RateState, softmax: readout.SoftmaxState, probe: Probe, steps: tuple[int, int]
+    engine: RateEngine,
+    state: RateState,
+    softmax: readout.SoftmaxState,
+    probe: Probe,
+    steps: tuple[int, int],
+    blocks: int = 1,
 ) -> Measurement:
-    """Every metric of every subject, plasticity off.
+    """Every metric of every subject, plasticity off; NaN in all of a subject whose network has diverged.
 
-    steps  first and last step over which goodness is averaged, from 1
+    steps   first and last step over which goodness is averaged, from 1
+    blocks  length of the block axis; areas with fewer blocks are filled up with NaN
     """
     parts = [_measure_cases(engine, state, softmax, probe, cases, steps) for cases in _chunks(engine, softmax, probe)]
     whole = {name: np.concatenate([part[name] for part in parts], axis=1) for name in parts[0]}
-    return _summary(engine, whole, probe.labels.numpy())
+    with np.errstate(invalid="ignore", over="ignore"):  # a diverged network is told by its NaN
+        return _summary(engine, whole, probe.labels.numpy(), blocks)
 
 
 def _chunks(engine: RateEngine, softmax: readout.SoftmaxState, probe: Probe) -> Iterator[slice]:
@@ -171,7 +177,7 @@ def _measure_cases(
     return {name: array.cpu().numpy() for name, array in measured.items()}
 
 
-def _summary(engine: RateEngine, whole: dict[str, np.ndarray], labels: np.ndarray) -> Measurement:
+def _summary(engine: RateEngine, whole: dict[str, np.ndarray], labels: np.ndarray, blocks: int) -> Measurement:
     evidence, belief = whole["evidence"], whole["belief"]
     subjects, cases, classes = evidence.shape
     true = np.eye(classes, dtype=bool)[labels]  # (cases, labels)
@@ -182,7 +188,7 @@ def _summary(engine: RateEngine, whole: dict[str, np.ndarray], labels: np.ndarra
     def wrong(array: np.ndarray) -> np.ndarray:
         return array[:, ~true]
 
-    blocks = max(engine.net.nodes[area]["goodness"].blocks for area in engine.areas)
+    blocks = max(blocks, *(engine.net.nodes[area]["goodness"].blocks for area in engine.areas))
     row: dict[str, np.ndarray] = {}
     for kind in KINDS:
         for name in (f"goodness_{kind}", f"goodness_{kind}_sd", f"p_{kind}"):
@@ -217,6 +223,8 @@ def _summary(engine: RateEngine, whole: dict[str, np.ndarray], labels: np.ndarra
     row["decision_steps"] = whole["decision_steps"].mean(-1)
     row["rate"] = np.stack([whole[f"rate/{area}"].mean(-1) for area in engine.areas], axis=-1)
     row["active_frac"] = np.stack([whole[f"active/{area}"].mean(-1) for area in engine.areas], axis=-1)
+    sane = np.isfinite(evidence).all((1, 2)) & np.isfinite(p_bar_noise).all(1)
+    row = {name: np.where(sane.reshape(-1, *[1] * (value.ndim - 1)), value, np.nan) for name, value in row.items()}
     stimuli = {
         "goodness_by_stimulus": np.stack([whole[f"goodness/{area}"].sum(-1) for area in engine.areas], axis=-1),
         "goodness_by_noise": np.stack([whole[f"noise/{area}"].sum(-1) for area in engine.areas], axis=-1),

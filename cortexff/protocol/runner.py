@@ -16,7 +16,7 @@ import torch
 from cortexff import readout
 from cortexff.engines.rate import Plasticity, RateDynamics, RateEngine, RateState
 from cortexff.errors import CortexffError
-from cortexff.graph import only_area, with_goodness
+from cortexff.graph import hidden_areas, only_area, with_goodness
 from cortexff.log import Log, Variable
 from cortexff.protocol import checkpoint
 from cortexff.protocol.probe import STIMULUS_VARIABLES, VARIABLES, Measurement, Probe, measure
@@ -160,11 +160,13 @@ class Run:
         log: Log,
         checkpoint_path: Path,
         listener: Listener | None = None,
+        run_id: str = "",
         subjects: Sequence[int] | None = None,
         device: str = "cpu",
     ) -> None:
         self.protocol, self.net, self.images, self.log = protocol, net, images, log
         self.checkpoint_path, self.listener, self.device = checkpoint_path, listener or Listener(), device
+        self.run_id, self.blocks = run_id, most_blocks(protocol, net)
         self.subjects = list(subjects if subjects is not None else range(protocol.subjects))
         self.segments = plan(protocol, len(images.training_labels))
         check_fit(protocol, net, images)
@@ -178,7 +180,7 @@ class Run:
     # --------------------------------------------------------------- the course
 
     def carry_out(self, resume: bool = False) -> None:
-        """Run the whole plan, or what is left of it.
+        """Run the whole plan, or what is left of it. The checkpoint stays until :meth:`forget_checkpoint`.
 
         raises  Interrupted when the listener asked for it; the checkpoint then holds everything
         """
@@ -186,14 +188,13 @@ class Run:
         if resume:
             cohort = self._resume()
         else:
+            self.checkpoint_path.unlink(missing_ok=True)  # of an earlier run that this one replaces
             for segment in self.segments:
                 self.log.declare(segment.group, variables=ROW_VARIABLES)
         first = self.position.segment
         for number, segment in enumerate(self.segments[first:], start=first):
             protocol = self.protocol.variant(segment.variant)
             engine = self._engine(segment.variant)
-            if segment.first and segment.condition == next(iter(protocol.conditions)):
-                self.ends.clear()  # a new variant begins
             if cohort is None:
                 cohort = self._begin(engine, protocol, segment)
             if self.position.active is None:
@@ -202,11 +203,15 @@ class Run:
                 )
             self._live(engine, protocol, segment, cohort)
             self.position = Position(number + 1, rows=self.position.rows)
-            ends_here = number + 1 == len(self.segments) or self.segments[number + 1].first
-            if ends_here:
-                if any(c.start == segment.condition for c in protocol.conditions.values()):
-                    self.ends[segment.condition] = cohort
+            to_come = [later for later in self.segments[number + 1 :] if later.variant == segment.variant]
+            if number + 1 == len(self.segments) or self.segments[number + 1].first:
+                self.ends[segment.condition] = cohort
                 cohort = None
+            starts = {protocol.conditions[later.condition].start for later in to_come}
+            self.ends = {name: end for name, end in self.ends.items() if name in starts}
+
+    def forget_checkpoint(self) -> None:
+        """Remove the checkpoint: the results are complete."""
         self.checkpoint_path.unlink(missing_ok=True)
 
     def _begin(self, engine: RateEngine, protocol: Protocol, segment: Segment) -> Cohort:
@@ -222,7 +227,8 @@ class Run:
         stage, position = segment.stage, self.position
         probes = set(probe_updates(stage, segment.updates, self._per_epoch(protocol)))
         found = None
-        if segment.first and position.updates == 0 and not position.rows.get(segment.group):
+        unborn = segment.first and position.updates == 0 and not position.rows.get(segment.group)
+        if unborn or segment.updates == 0:
             found = self._probe(engine, protocol, segment, everyone, 0)
         cohort = everyone if len(position.active) == len(self.subjects) else everyone.select(position.active)
         plasticity = Plasticity(**protocol.plasticity_of(stage).model_dump())
@@ -244,7 +250,8 @@ class Run:
                 self._put_back(everyone, cohort)
                 found = self._probe(engine, protocol, segment, everyone, position.updates)
                 if stage.until is not None:
-                    remaining = [m for m in position.active if found.row["err_goodness"][m] > stage.until]
+                    # A diverged network has no error; it goes on, and is not taken for grown up.
+                    remaining = [m for m in position.active if not found.row["err_goodness"][m] <= stage.until]
                     if remaining != position.active:
                         position.active = remaining
                         cohort = everyone.select(remaining) if remaining else cohort
@@ -337,7 +344,7 @@ class Run:
 
     def _measure(self, engine: RateEngine, protocol: Protocol, segment: Segment, everyone: Cohort) -> Measurement:
         probe = self._stimuli(segment.stage.probe_on, segment.stage.probe_images, protocol.seed)
-        return measure(engine, everyone.state, everyone.softmax, probe, tuple(protocol.readout.steps))
+        return measure(engine, everyone.state, everyone.softmax, probe, tuple(protocol.readout.steps), self.blocks)
 
     @lru_cache(maxsize=4)  # noqa: B019  (a run lives as long as its process)
     def _stimuli(self, which: str, count: int | None, seed: int) -> Probe:
@@ -358,10 +365,12 @@ class Run:
         arrays = {
             f"{where}/{name}": array for where, cohort in cohorts.items() for name, array in cohort.arrays().items()
         }
-        checkpoint.save(self.checkpoint_path, arrays, dataclasses.asdict(self.position))
+        checkpoint.save(self.checkpoint_path, arrays, {"run_id": self.run_id, **dataclasses.asdict(self.position)})
 
     def _resume(self) -> Cohort:
         arrays, position = checkpoint.load(self.checkpoint_path)
+        if position.pop("run_id") != self.run_id:
+            raise CortexffError(f"{self.checkpoint_path} belongs to another run: run without --resume")
         self.position = Position(**position)
         for segment in self.segments:
             self.log.truncate(segment.group, self.position.rows.get(segment.group, 0))
@@ -392,8 +401,16 @@ def check_fit(protocol: Protocol, net: nx.MultiDiGraph, images: Images) -> None:
                 f"image set {images.name} has {needed} {what}, but area {area} has {units} units: "
                 f"change the area in {net.graph['source']}, or stimuli.images in the protocol"
             )
-    for variant in protocol.variants:
-        with_goodness(net, **_goodness_changes(protocol.variant(variant)))
+    for metric in protocol.table.metrics:
+        if metric not in VARIABLES:
+            raise CortexffError(f"table.metrics: unknown metric '{metric}' (known: {', '.join(VARIABLES)})")
+    most_blocks(protocol, net)
+
+
+def most_blocks(protocol: Protocol, net: nx.MultiDiGraph) -> int:
+    """The largest number of goodness blocks of an area, over all variants."""
+    variants = [with_goodness(net, **_goodness_changes(protocol.variant(name))) for name in protocol.variants]
+    return max(changed.nodes[area]["goodness"].blocks for changed in variants for area in hidden_areas(net))
 
 
 def _goodness_changes(protocol: Protocol) -> dict[str, Any]:

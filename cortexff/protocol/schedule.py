@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from cortexff.description import check, holds, line_of, parse, read_text
+from cortexff.description import Mistake, check, holds, line_of, parse, read_text
 from cortexff.errors import CortexffError
 from cortexff.resources import find
 
@@ -23,6 +23,10 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=0)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_ .-]*$")]  # names become groups of the results file
+
+# What a variant may change: the rest is common to the whole run and its file.
+IN_VARIANTS = ("goodness", "engine", "plasticity", "readout", "stages")
 
 PHASES = {
     "interleaved": (True, False),  # positive and negative data in every update
@@ -35,7 +39,7 @@ PHASES = {
 class Section(BaseModel):
     """Part of a protocol: unknown keys are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Stimuli(Section):
@@ -57,6 +61,15 @@ class PlasticitySettings(Section):
     gradient_average: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_cost: NotNegative = 0.001
     peer_normalization: NotNegative = 0.03
+
+
+class PlasticityChanges(Section):
+    """What a stage replaces of the protocol's plasticity."""
+
+    learning_rate: NotNegative | None = None
+    gradient_average: Annotated[float, Field(ge=0, lt=1)] | None = None
+    weight_cost: NotNegative | None = None
+    peer_normalization: NotNegative | None = None
 
 
 class SoftmaxSettings(Section):
@@ -83,7 +96,7 @@ class Stage(Section):
     phase: Literal["interleaved", "wake", "sleep", "rest"]
     updates: Count | None = None
     epochs: Count | None = None  # passes through the training images; give this or updates
-    plasticity: dict[str, float] = {}  # replaces what the protocol's own plasticity says
+    plasticity: PlasticityChanges = PlasticityChanges()
     decay_from: Fraction = 1.0  # share of the stage after which learning rates fall linearly to zero
     train_softmax: bool = False
     until: Fraction | None = None  # a subject's stage ends when its err_goodness, probed, is no more than this
@@ -101,9 +114,8 @@ class Stage(Section):
 
 
 class Condition(Section):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
     start: Annotated[str | None, Field(alias="from")] = None
-    stages: list[str]
+    stages: Annotated[list[str], Field(min_length=1)]
 
 
 class Row(Section):
@@ -113,9 +125,9 @@ class Row(Section):
 
 
 class Table(Section):
-    conditions: list[str]
+    conditions: Annotated[list[str], Field(min_length=1)]
     against: str | None = None  # the condition that the others are compared with, subject by subject
-    metrics: dict[str, Row | None]
+    metrics: Annotated[dict[str, Row | None], Field(min_length=1)]
 
 
 class Protocol(Section):
@@ -130,9 +142,9 @@ class Protocol(Section):
     goodness: GoodnessSettings = GoodnessSettings()
     subjects: Annotated[int, Field(ge=1)] = 1
     seed: Count = 0
-    stages: dict[str, Stage]
-    conditions: dict[str, Condition]
-    variants: dict[str, dict[str, Any] | None]
+    stages: Annotated[dict[Name, Stage], Field(min_length=1)]
+    conditions: Annotated[dict[Name, Condition], Field(min_length=1)]
+    variants: Annotated[dict[Name, dict[str, Any] | None], Field(min_length=1)]
     table: Table
 
     @model_validator(mode="after")
@@ -140,33 +152,38 @@ class Protocol(Section):
         earlier: list[str] = []
         for name, condition in self.conditions.items():
             if condition.start is not None and condition.start not in earlier:
-                raise ValueError(
-                    f"condition {name} starts from '{condition.start}', which is not a condition before it"
-                )
+                words = f"condition {name} starts from '{condition.start}', which is not a condition before it"
+                raise Mistake(words, "conditions", name, "from")
             for stage in condition.stages:
                 if stage not in self.stages:
-                    raise ValueError(f"condition {name} has no stage '{stage}' (known: {', '.join(self.stages)})")
+                    words = f"condition {name} has no stage '{stage}' (known: {', '.join(self.stages)})"
+                    raise Mistake(words, "conditions", name, "stages")
             earlier.append(name)
-        for name in [*self.table.conditions, *filter(None, [self.table.against])]:
+        against = [] if self.table.against is None else [("against", self.table.against)]
+        for key, name in [*(("conditions", name) for name in self.table.conditions), *against]:
             if name not in self.conditions:
-                raise ValueError(f"the table's condition '{name}' is not known (known: {', '.join(self.conditions)})")
+                words = f"the table's condition '{name}' is not known (known: {', '.join(self.conditions)})"
+                raise Mistake(words, "table", key)
+        if self.table.against not in (None, *self.table.conditions):
+            words = f"the table compares with '{self.table.against}', which is not among its conditions"
+            raise Mistake(words, "table", "against")
+        for name, changes in self.variants.items():
+            for key in changes or {}:
+                if key not in IN_VARIANTS:
+                    words = f"variant {name} cannot change '{key}' (it can: {', '.join(IN_VARIANTS)})"
+                    raise Mistake(words, "variants", name, key)
         for name, stage in self.stages.items():
-            self.plasticity_of(stage, where=f"stage {name}")
             if stage.probe_on == "validation" and not self.stimuli.validation:
-                raise ValueError(f"stage {name} probes on validation images, but stimuli.validation is 0")
+                words = f"stage {name} probes on validation images, but stimuli.validation is 0"
+                raise Mistake(words, "stages", name, "probe_on")
         if not self.readout.steps[0] <= self.readout.steps[1] <= self.engine.steps:
-            raise ValueError(
-                f"readout.steps {self.readout.steps} must lie within 1 to engine.steps {self.engine.steps}"
-            )
+            words = f"readout.steps {self.readout.steps} must lie within 1 to engine.steps {self.engine.steps}"
+            raise Mistake(words, "readout", "steps")
         return self
 
-    def plasticity_of(self, stage: Stage, where: str = "stage") -> PlasticitySettings:
+    def plasticity_of(self, stage: Stage) -> PlasticitySettings:
         """The plasticity of a stage: the protocol's, with the stage's own changes."""
-        unknown = sorted(set(stage.plasticity) - set(PlasticitySettings.model_fields))
-        if unknown:
-            known = ", ".join(PlasticitySettings.model_fields)
-            raise ValueError(f"{where}: unknown plasticity '{unknown[0]}' (known: {known})")
-        return PlasticitySettings(**{**self.plasticity.model_dump(), **stage.plasticity})
+        return self.plasticity.model_copy(update=stage.plasticity.model_dump(exclude_none=True))
 
     def variant(self, name: str) -> Protocol:
         """The protocol with the settings of one variant in place."""
@@ -205,8 +222,11 @@ def load_protocol(
     path = find("protocols", name_or_path)
     written = parse(read_text(path), source=str(path))
     if not isinstance(written, Mapping):
-        raise CortexffError(f"{path}:1: a protocol is a mapping of settings, found {type(written).__name__}")
+        found = "nothing" if written is None else f"a {type(written).__name__}"
+        raise CortexffError(f"{path}:1: a protocol is a mapping of settings, found {found}")
     presets = written.get("presets") or {}
+    if not isinstance(presets, Mapping) or not all(p is None or isinstance(p, Mapping) for p in presets.values()):
+        raise CortexffError(f"{path}:{line_of(written, ['presets'])}: presets are names, each with settings to replace")
     if preset != "default" and preset not in presets:
         raise CortexffError(f"{path}: no preset '{preset}' (known: {', '.join(dict.fromkeys(['default', *presets]))})")
     changes = changes or {}
@@ -218,7 +238,7 @@ def load_protocol(
     def place(mistake: Sequence[str | int]) -> str:
         """Where the user wrote a setting: the last layer that has it."""
         for words, change in reversed(changes.items()):
-            if holds(change, mistake):
+            if mistake and holds(change, mistake):
                 return words
         inside = ("presets", preset, *mistake)
         return f"{path}:{line_of(written, inside if holds(written, inside) else mistake)}"

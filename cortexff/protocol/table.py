@@ -120,7 +120,7 @@ def _difference(after: np.ndarray, before: np.ndarray) -> tuple[Interval, str]:
 def _diverged(values: np.ndarray) -> tuple[Interval, str]:
     """Divergence is data: nothing is dropped, and the mean is not a number."""
     lost = int((~np.isfinite(values)).sum())
-    return Interval(math.nan, math.nan, math.nan, len(values)), f"not finite in {lost} of {len(values)}"
+    return Interval(math.nan, math.nan, math.nan, len(values)), f"diverged in {lost} of {len(values)}"
 
 
 def write(log: Log, rows: Sequence[Row]) -> None:
@@ -169,6 +169,8 @@ def label(metric: str) -> str:
 
 def cell(row: Row) -> str:
     """A row's figure as text: mean, interval, and for a difference the number of subjects on its side."""
+    if math.isnan(row.ours):
+        return row.verdict
     signed = "+" if "−" in row.condition else ""
     digits = DIGITS.get(row.metric, 1 if row.metric in PERCENT else 2)
     mean = f"{row.ours:{signed}.{digits}f}"

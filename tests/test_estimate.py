@@ -1,0 +1,85 @@
+"""Before a run: what it will do, and about how long it will take."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cortexff.graph import load_model
+from cortexff.protocol import estimate
+from cortexff.protocol.runner import plan
+from cortexff.protocol.schedule import load_protocol
+from cortexff.stimuli import images as image_sets
+
+OUT = Path("somewhere") / "run.h5"
+
+
+@pytest.fixture(autouse=True)
+def a_fixed_machine(monkeypatch):
+    monkeypatch.setattr(estimate, "product_rate", lambda precision: 1e10)
+
+
+def described(name: str, preset: str = "quick", images=None, **settings) -> str:
+    protocol = load_protocol(name, preset, {"changes": settings})
+    images = images or image_sets.hold_out(image_sets.load("digits"), protocol.stimuli.validation)
+    segments = plan(protocol, len(images.training_labels))
+    return estimate.describe(protocol, load_model(protocol.model), segments, images, OUT)
+
+
+@pytest.mark.parametrize("preset", ["quick", "default"])
+@pytest.mark.parametrize("name", ["recurrent", "sleep_deprivation"])
+def test_every_stage_of_every_condition_is_listed(name, preset):
+    protocol = load_protocol(name, preset)
+    segments = plan(protocol, 1200)
+    text = described(name, preset)
+    for segment in segments:
+        (line,) = [line for line in text.splitlines() if line.startswith(f"{segment.group} ")]
+        assert line.split()[1:4] == [segment.stage_name, segment.stage.phase, str(segment.updates)]
+    assert f"{sum(segment.updates for segment in segments)} updates of {protocol.stimuli.minibatch} images" in text
+    assert protocol.title in text and str(OUT) in text and f"{protocol.subjects} subjects" in text
+
+
+def test_a_line_gives_probes_learning_rate_and_criterion():
+    lines = {line.split()[0]: line for line in described("sleep_deprivation").splitlines() if "/" in line}
+    # Quick: 8 epochs of 48 updates, probed every 96 and at birth.
+    assert lines["max/development"].split()[3:6] == ["384", "5", "5,"]
+    assert "until error ≤ 1.5 %" in lines["max/development"]
+    assert lines["max/deprived"].split()[3:] == ["100", "8", "0.5"]
+    assert lines["max/frozen"].split()[3:] == ["100", "2", "–"]
+
+
+def seconds(text: str) -> float:
+    words = text.split("about ")[1].split()
+    return float(words[0]) * {"seconds": 1, "minutes": 60, "hours": 3600}[words[1]]
+
+
+def test_time_grows_with_updates_and_subjects():
+    plain = seconds(described("recurrent", "default"))
+    assert seconds(described("recurrent", "default", subjects=10)) == pytest.approx(2 * plain, rel=0.1)
+    longer = {"development": {"epochs": 120, "probe": "end"}}
+    assert seconds(described("recurrent", "default", stages=longer)) > 1.5 * plain
+
+
+@pytest.mark.parametrize(
+    "time, words", [(0.2, "0 seconds"), (89, "89 seconds"), (600, "10 minutes"), (9000, "2.5 hours")]
+)
+def test_durations_in_words(time, words):
+    assert estimate._duration(time) == words
+
+
+def test_synapses_of_a_step_are_those_between_hidden_areas():
+    assert estimate.synapses(load_model("digits_recurrent")) == 2 * 200 * 200
+
+
+def test_the_paper_s_size_is_described_without_its_data():
+    digits = image_sets.load("digits")
+    pixels = digits.training_images.repeat(20, axis=0), digits.training_labels.repeat(20)
+    images = replace(digits, training_images=pixels[0], training_labels=pixels[1])
+    text = described("recurrent", "full", images=images)
+    assert f"{60 * 280} updates of 100 images" in text
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_machine_is_timed(monkeypatch, precision):
+    monkeypatch.undo()
+    assert 1e7 < estimate.product_rate(precision) < 1e15

@@ -1,0 +1,543 @@
+"""A run carries its protocol out exactly: alone or in a cohort, at once or in pieces, today or tomorrow."""
+
+import json
+import shutil
+from collections import defaultdict
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from cortexff.engines.rate import RateEngine
+from cortexff.errors import CortexffError
+from cortexff.graph import parse_model
+from cortexff.log import Log
+from cortexff.protocol.checkpoint import path_for
+from cortexff.protocol.runner import Interrupted, Listener, Run, check_fit, plan
+from cortexff.protocol.schedule import Protocol, merge
+from cortexff.stimuli import images as image_sets
+from cortexff.stimuli.images import Images
+
+torch.set_num_threads(1)  # the arrays are tiny: threads would only cost time
+PIXELS, LABELS = 9, 4
+MODEL = {
+    "format": "cortexff-model/1",
+    "areas": {
+        "retina": {"role": "input", "units": PIXELS},
+        "V1": {"units": 16},
+        "V2": {"units": 12},
+        "label": {"role": "context", "units": LABELS},
+    },
+    "projections": [
+        {"from": "retina", "to": "V1"},
+        {"from": "V1", "to": "V2"},
+        {"from": "V2", "to": "V1", "kind": "top_down"},
+        {"from": "label", "to": "V2", "kind": "top_down"},
+    ],
+}
+SETTINGS = {
+    "format": "cortexff-protocol/1",
+    "title": "A short life",
+    "section": "9",
+    "model": "tiny",
+    "stimuli": {"minibatch": 5, "validation": 12},  # 8 updates an epoch
+    "engine": {"steps": 3},
+    "readout": {"steps": [2, 3], "softmax": {"learning_rate": 3.0}},
+    "subjects": 2,
+    "seed": 1,
+    "plasticity": {"learning_rate": 1, "weight_cost": 0, "peer_normalization": 0},
+    "stages": {
+        "childhood": {
+            "phase": "interleaved",
+            "updates": 4,
+            "plasticity": {"learning_rate": 5, "weight_cost": 0.001, "peer_normalization": 0.03},
+            "decay_from": 0.5,
+            "train_softmax": True,
+            "probe": 2,
+            "probe_on": "validation",
+        },
+        "interleaved": {"phase": "interleaved", "updates": 2, "probe": "log"},
+        "deprivation": {"phase": "wake", "updates": 2, "probe": "log"},
+        "frozen": {"phase": "rest", "updates": 5, "probe": 3},
+        "sleep": {"phase": "sleep", "updates": 2},
+    },
+    "conditions": {
+        "development": {"stages": ["childhood"]},
+        "control": {"from": "development", "stages": ["interleaved"]},
+        "frozen": {"from": "development", "stages": ["frozen"]},
+        "deprived": {"from": "development", "stages": ["deprivation"]},
+        "recovered": {"from": "deprived", "stages": ["sleep", "frozen"]},
+    },
+    "variants": {"max": {"goodness": {"sign": "max"}}},
+    "table": {"conditions": ["control", "deprived"], "against": "control", "metrics": {"fp_neg": None}},
+}
+
+
+def protocol_of(*changes: dict) -> Protocol:
+    settings = merge(SETTINGS, {})
+    for change in changes:
+        settings = merge(settings, change)
+    for part in ("stages", "conditions", "variants"):  # a change to "none" takes a part away
+        settings[part] = {name: value for name, value in settings[part].items() if value != "none"}
+    return Protocol.model_validate(settings)
+
+
+def images_of(pixels: int = PIXELS, classes: int = LABELS, training: int = 40) -> Images:
+    """A few shapes in noise: 40 to learn from, 16 to test and 12 to validate on."""
+    random = np.random.default_rng(0)
+    shapes = random.random((classes, pixels)) < 0.4
+
+    def drawn(cases: int) -> tuple[np.ndarray, np.ndarray]:
+        labels = np.arange(cases) % classes
+        return (shapes[labels] + 0.3 * random.random((cases, pixels))).astype(np.float32), labels
+
+    return Images("shapes", (1, pixels), *drawn(training), *drawn(16), *drawn(12), classes=classes)
+
+
+def log_of(path: Path, subjects: list[int], blocks: int = 1, overwrite: bool = False) -> Log:
+    dimensions = {"subject": subjects, "area": ["V1", "V2"], "block": list(range(blocks)), "label": list(range(LABELS))}
+    return Log.create(path, {"model": json.dumps(MODEL), "seed": 1}, dimensions, overwrite)
+
+
+class Watched(Run):
+    """A run that keeps a copy of every condition's cohort at its end."""
+
+    def _live(self, engine, protocol, segment, everyone) -> None:
+        super()._live(engine, protocol, segment, everyone)
+        self.__dict__.setdefault("last", {})[segment.condition] = everyone.select(range(len(self.subjects)))
+
+
+def live(
+    path: Path, protocol: Protocol, subjects: list[int] | None = None, listener: Listener | None = None, **kept
+) -> Run:
+    """Carry a protocol out; ``resume=True`` goes on with what is there."""
+    everyone = subjects if subjects is not None else list(range(protocol.subjects))
+    resume = kept.pop("resume", False)
+    log = Log.reopen(path) if resume else log_of(path, everyone, kept.pop("blocks", 1))
+    with log:
+        run = Watched(
+            protocol,
+            parse_model(json.dumps(MODEL)),
+            kept.pop("images", None) or images_of(),
+            log,
+            path_for(path),
+            listener,
+            subjects=everyone,
+        )
+        run.carry_out(resume=resume)
+        run.forget_checkpoint()
+    return run
+
+
+def datasets(path: Path) -> dict[str, np.ndarray]:
+    found = {}
+    with h5py.File(path) as file:
+        file.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+    return found
+
+
+def assert_same_results(found: Path, wanted: Path) -> None:
+    ours, theirs = datasets(found), datasets(wanted)
+    assert ours.keys() == theirs.keys()
+    for name, values in theirs.items():
+        np.testing.assert_array_equal(ours[name], values, err_msg=name)
+
+
+# A criterion that stops subjects at different ages, and two variants: all that a resumed run has to take up again.
+BROKEN = {
+    "subjects": 3,
+    "stages": {"childhood": {"until": 0.6, "probe": 1}, "sleep": {"updates": 1}},
+    "variants": {"max": {"goodness": {"sign": "max"}}, "min": {"goodness": {"sign": "min"}}},
+    "conditions": {"control": "none", "frozen": "none"},
+    "table": {"conditions": ["development", "deprived"], "against": "development"},
+}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """An unbroken run of it."""
+    path = tmp_path_factory.mktemp("whole") / "run.h5"
+    live(path, protocol_of(BROKEN))
+    return path
+
+
+# ------------------------------------------------------------------------ subjects
+
+
+def test_a_subject_alone_lives_the_life_it_lives_in_a_cohort(tmp_path):
+    """Also where a criterion stops each at an age of its own."""
+    protocol = protocol_of({"subjects": 5, "stages": {"childhood": {"updates": 12, "until": 0.6, "probe": 1}}})
+    many, alone = live(tmp_path / "many.h5", protocol), live(tmp_path / "alone.h5", protocol, [3])
+    for condition in ("development", "deprived"):
+        ours, theirs = (run.last[condition].arrays() for run in (many, alone))
+        for name, array in theirs.items():
+            np.testing.assert_allclose(ours[name][3], array[0], rtol=1e-5, atol=1e-6, err_msg=f"{condition} {name}")
+    ages = many.last["development"].age
+    assert len(set(ages.tolist())) > 1 and ages[3] == alone.last["development"].age[0] < 12
+    cohort, single = datasets(tmp_path / "many.h5"), datasets(tmp_path / "alone.h5")
+    assert single["subject"].tolist() == [3]
+    assert cohort["max/development/reached"][3] == single["max/development/reached"][0] == 1
+    assert cohort["max/control/age"][-1, 3] == single["max/control/age"][-1, 0] == ages[3] + 2
+    for name, values in single.items():
+        if values.ndim > 1 and "by_" not in name and "age" not in name:
+            np.testing.assert_allclose(cohort[name][-1, 3], values[-1, 0], rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+def test_a_subject_that_met_its_criterion_changes_no_more(tmp_path):
+    protocol = protocol_of({"subjects": 5, "stages": {"childhood": {"updates": 12, "until": 0.6, "probe": 1}}})
+    live(tmp_path / "run.h5", protocol)
+    found = datasets(tmp_path / "run.h5")
+    error, age, rate = (found[f"max/development/{name}"] for name in ("err_goodness", "age", "rate"))
+    for subject in range(5):
+        below = np.flatnonzero(error[1:, subject] <= np.float32(0.6)) + 1  # the newborn's probe ends nothing
+        stop = below[0] if below.size else len(error) - 1
+        assert age[:, subject].tolist() == [min(update, stop) for update in range(len(age))]
+        assert (rate[stop:, subject] == rate[stop, subject]).all()
+        assert found["max/development/reached"][subject] == bool(below.size)
+
+
+def test_the_stage_ends_with_its_last_subject(tmp_path):
+    steps = []
+    protocol = protocol_of({"stages": {"childhood": {"updates": 6, "until": 1.0, "probe": 2}}})
+    live(tmp_path / "run.h5", protocol, listener=Listener(advanced=steps.append))
+    found = datasets(tmp_path / "run.h5")
+    assert found["max/development/update"].tolist() == [0, 2]
+    assert found["max/development/reached"].tolist() == [1, 1]
+    assert sum(steps) == 6 + 2 + 5 + 2 + 2 + 5  # progress counts the whole plan
+
+
+# ------------------------------------------------------------------------ conditions
+
+
+def test_conditions_that_fork_meet_the_same_images_in_the_same_order(tmp_path, monkeypatch):
+    met, cases = defaultdict(list), Run._cases
+
+    def spy(run, protocol, subject, age):
+        found = cases(run, protocol, subject, age)
+        segment = run.segments[run.position.segment]
+        met[segment.variant, segment.condition].append((subject, age, tuple(found)))
+        return found
+
+    monkeypatch.setattr(Run, "_cases", spy)
+    live(tmp_path / "run.h5", protocol_of({"variants": BROKEN["variants"]}))
+    assert met["max", "control"] == met["max", "deprived"] == met["min", "control"]
+    assert [(subject, age) for subject, age, _ in met["max", "control"]] == [(0, 4), (1, 4), (0, 5), (1, 5)]
+    assert met["max", "control"][0][2] != met["max", "control"][1][2]  # each subject has an order of its own
+    life = [found for subject, _, found in met["max", "development"] + met["max", "control"] if subject == 0]
+    assert len({case for batch in life for case in batch}) == 6 * 5  # no image comes twice in an epoch
+
+
+def test_an_epoch_shows_every_image_once_and_the_next_in_another_order(tmp_path):
+    with log_of(tmp_path / "run.h5", [0, 1]) as log:
+        protocol = protocol_of()
+        run = Run(protocol, parse_model(json.dumps(MODEL)), images_of(), log, tmp_path / "none.h5")
+        epochs = [np.concatenate([run._cases(protocol, 0, age) for age in range(first, first + 8)]) for first in (0, 8)]
+    assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(40))
+    assert list(epochs[0]) != list(epochs[1])
+
+
+def test_a_frozen_network_is_exactly_flat(tmp_path):
+    run = live(tmp_path / "run.h5", protocol_of())
+    found = datasets(tmp_path / "run.h5")
+    flat = {name: values for name, values in found.items() if name.startswith("max/frozen/")}
+    assert flat.pop("max/frozen/update").tolist() == [0, 3, 5]
+    assert flat.pop("max/frozen/age").tolist() == [[4, 4]] * 3
+    for name, values in flat.items():
+        if len(values) == 3 and "by_" not in name and values.dtype.kind == "f":
+            np.testing.assert_array_equal(values, np.repeat(values[:1], 3, axis=0), err_msg=name)
+    assert run.last["development"].age.tolist() == [4, 4]
+
+
+def test_conditions_begin_where_the_one_before_ended(tmp_path):
+    live(tmp_path / "run.h5", protocol_of())
+    found = datasets(tmp_path / "run.h5")
+    for name in ("fp_neg", "goodness_pos", "auroc", "err_softmax"):
+        ended = found[f"max/deprived/{name}"][-1]
+        np.testing.assert_array_equal(found[f"max/recovered/{name}"][0], ended)
+        np.testing.assert_array_equal(found[f"max/control/{name}"][0], found[f"max/frozen/{name}"][0])
+    assert (found["max/deprived/goodness_pos"][-1] != found["max/control/goodness_pos"][-1]).any()
+    assert found["max/recovered/age"].tolist() == [[6, 6], [8, 8], [8, 8], [8, 8]]
+
+
+def test_stages_of_a_condition_follow_one_another(tmp_path):
+    live(tmp_path / "run.h5", protocol_of())
+    found = datasets(tmp_path / "run.h5")
+    assert found["max/recovered/update"].tolist() == [0, 2, 5, 7]
+    assert [name.decode() for name in found["max/recovered/stage"]] == ["sleep", "sleep", "frozen", "frozen"]
+    assert "max/recovered/goodness_by_stimulus" in found
+    assert "max/development/goodness_by_stimulus" not in found  # it saw no test images
+
+
+def test_a_last_stage_without_updates_is_probed(tmp_path):
+    """`test: {phase: rest, updates: 0}` behind another stage: the test images are looked at once, there."""
+    looked = {"stages": {"look": {"phase": "rest", "updates": 0}}}
+    live(tmp_path / "run.h5", protocol_of(looked, {"conditions": {"development": {"stages": ["childhood", "look"]}}}))
+    found = datasets(tmp_path / "run.h5")
+    assert [name.decode() for name in found["max/development/stage"]] == ["childhood"] * 3 + ["look"]
+    assert found["max/development/update"].tolist() == [0, 2, 4, 4]
+    np.testing.assert_array_equal(found["max/development/auroc"][-1], found["max/control/auroc"][0])
+
+
+def test_phases_show_what_they_say_and_rest_shows_nothing(tmp_path, monkeypatch):
+    shown, learn = defaultdict(list), RateEngine.learn
+    run = None
+
+    def spy(engine, state, percept, context, images, is_positive, plasticity):
+        stage = run.segments[run.position.segment].stage_name
+        shown[stage].append((tuple(is_positive), context["label"].clone(), plasticity))
+        learn(engine, state, percept, context, images, is_positive, plasticity)
+
+    monkeypatch.setattr(RateEngine, "learn", spy)
+    protocol = protocol_of()
+    with log_of(tmp_path / "run.h5", [0, 1]) as log:
+        run = Run(protocol, parse_model(json.dumps(MODEL)), images_of(), log, tmp_path / "checkpoint.h5")
+        run.carry_out()
+    phases = {stage: [phase for phase, _, _ in seen] for stage, seen in shown.items()}
+    assert phases == {
+        "childhood": [(True, False)] * 4,
+        "interleaved": [(True, False)] * 2,
+        "deprivation": [(True,)] * 2,
+        "sleep": [(False,)] * 2,
+    }
+    for place in range(2):  # positives carry the true label; negatives of the same images another one
+        both, awake = shown["interleaved"][place][1], shown["deprivation"][place][1]
+        true = torch.from_numpy(np.stack([run._cases(protocol, subject, 4 + place) for subject in (0, 1)]))
+        assert torch.equal(both[:, :, 0].argmax(-1), run.training_labels[true])
+        assert torch.equal(both[:, :, :1], awake)
+        assert not (both[:, :, 0] == both[:, :, 1]).all(-1).any()
+        asleep = torch.from_numpy(np.stack([run._cases(protocol, subject, 6 + place) for subject in (0, 1)]))
+        assert not (shown["sleep"][place][1][:, :, 0].argmax(-1) == run.training_labels[asleep]).any()
+    rates = [plasticity.learning_rate for _, _, plasticity in shown["childhood"]]
+    assert rates == pytest.approx([5, 5, 5, 2.5])  # decay from the middle on
+    assert [plasticity.weight_cost for _, _, plasticity in shown["childhood"]] == [0.001] * 4
+    assert {(p.learning_rate, p.weight_cost, p.peer_normalization) for _, _, p in shown["sleep"]} == {(1, 0, 0)}
+
+
+@pytest.mark.parametrize("phase", ["interleaved", "wake", "sleep"])
+@pytest.mark.parametrize("train", [False, True])
+def test_the_softmax_learns_only_where_it_is_asked_to(tmp_path, phase, train):
+    stage = {"phase": phase, "train_softmax": train}
+    run = live(tmp_path / "run.h5", protocol_of({"stages": {"deprivation": stage}}))
+    before, after = (run.last[name].softmax.weights for name in ("development", "deprived"))
+    assert before.abs().sum() > 0
+    assert torch.equal(before, after) is not train
+
+
+@pytest.mark.parametrize("negatives", ["hard_labels", "random_labels"])
+def test_negatives_are_the_kind_that_was_asked_for(tmp_path, monkeypatch, negatives):
+    from cortexff.protocol import runner
+
+    called = []
+    for name in ("hard_negatives", "random_negatives"):
+        draw = getattr(runner, name)
+        monkeypatch.setattr(runner, name, lambda *args, draw=draw, name=name: called.append(name) or draw(*args))
+    live(tmp_path / "run.h5", protocol_of({"stimuli": {"negatives": negatives}}))
+    assert set(called) == {negatives.replace("labels", "negatives")}
+
+
+# ------------------------------------------------------------------------ variants
+
+
+def test_variants_differ_in_what_they_say_and_in_nothing_else(tmp_path):
+    same = {"goodness": {"sign": "max"}}
+    live(
+        tmp_path / "run.h5",
+        protocol_of({"variants": {"max": same, "again": same, "min": {"goodness": {"sign": "min"}}}}),
+    )
+    found = datasets(tmp_path / "run.h5")
+    for name, values in found.items():
+        if name.startswith("max/"):
+            np.testing.assert_array_equal(found[name.replace("max/", "again/")], values, err_msg=name)
+    assert (found["max/control/goodness_pos"][-1] != found["min/control/goodness_pos"][-1]).any()
+
+
+def test_variants_may_differ_in_their_number_of_blocks(tmp_path):
+    """The log has room for the most; where a variant has fewer there is no value."""
+    blocks = {f"{number} blocks": {"goodness": {"blocks": number}} for number in (1, 2)}
+    conditions = {name: "none" for name in ("frozen", "recovered")}
+    live(tmp_path / "run.h5", protocol_of({"variants": {"max": "none", **blocks}, "conditions": conditions}), blocks=2)
+    found = datasets(tmp_path / "run.h5")
+    assert np.isnan(found["1 blocks/control/goodness_pos"][..., 1]).all()
+    assert np.isfinite(found["1 blocks/control/goodness_pos"][..., 0]).all()
+    assert np.isfinite(found["2 blocks/control/goodness_pos"]).all()
+
+
+# ------------------------------------------------------------------------ twice, and in pieces
+
+
+def test_the_same_run_twice_is_the_same_file(tmp_path):
+    protocol, paths = protocol_of(), [tmp_path / folder / "run.h5" for folder in "ab"]
+    for path in paths:
+        live(path, protocol)
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    assert [file.name for file in paths[0].parent.iterdir()] == ["run.h5"]  # no checkpoint is left
+
+
+class Stop:
+    """Asks for an interruption after some updates."""
+
+    def __init__(self, after: int) -> None:
+        self.left = after
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+def test_the_criterion_of_the_broken_runs_stops_subjects_at_different_ages(whole):
+    ages = datasets(whole)["max/development/age"][-1]
+    assert len(set(ages.tolist())) > 1
+
+
+@pytest.mark.parametrize("after", [0, 1, 3, 5, 7, 11])
+def test_an_interrupted_run_goes_on_as_if_nothing_had_been(tmp_path, whole, after):
+    path, protocol, steps = tmp_path / "run.h5", protocol_of(BROKEN), []
+    with pytest.raises(Interrupted):
+        live(path, protocol, listener=Listener(stop=Stop(after)))
+    live(path, protocol, listener=Listener(advanced=steps.append), resume=True)
+    assert_same_results(path, whole)
+    assert sum(steps) == sum(segment.updates for segment in plan(protocol, 40))
+    assert not path_for(path).exists()
+
+
+def test_a_run_interrupted_at_every_single_update_arrives(tmp_path, whole):
+    path, protocol, times = tmp_path / "run.h5", protocol_of(BROKEN), 0
+    while True:
+        try:
+            live(path, protocol, listener=Listener(stop=Stop(1)), resume=times > 0)
+            break
+        except Interrupted:
+            times += 1
+    assert times > 10
+    assert_same_results(path, whole)
+
+
+def test_a_run_killed_at_any_probe_goes_on_from_its_checkpoint(tmp_path, whole):
+    """The log is newer than the checkpoint: what it has too much is forgotten and measured again."""
+    path, protocol, copies = tmp_path / "run.h5", protocol_of(BROKEN), []
+
+    def killed_here(*_) -> None:
+        copies.append(tmp_path / f"{len(copies)}.h5")
+        shutil.copy(path, copies[-1])
+        if path_for(path).exists():
+            shutil.copy(path_for(path), path_for(copies[-1]))
+
+    live(path, protocol, listener=Listener(probed=killed_here))
+    first = [copy for copy in copies if not path_for(copy).exists()]
+    assert first == copies[:2]  # killed before there was any
+    with pytest.raises(CortexffError, match="no checkpoint"):
+        live(first[0], protocol, resume=True)
+    assert len(copies) > 15
+    for copy in copies[2::2]:  # every other one: they take their time
+        live(copy, protocol, resume=True)
+        assert_same_results(copy, whole)
+
+
+def test_the_oldest_checkpoint_serves_the_newest_log(tmp_path, whole):
+    path, protocol, kept = tmp_path / "run.h5", protocol_of(BROKEN), []
+
+    def stop() -> bool:
+        if path_for(path).exists() and not kept:
+            kept.append(path_for(path).read_bytes())
+        return False
+
+    live(path, protocol, listener=Listener(stop=stop))
+    path_for(path).write_bytes(kept[0])
+    live(path, protocol, resume=True)
+    assert_same_results(path, whole)
+
+
+def test_a_new_run_does_not_leave_the_checkpoint_of_another(tmp_path):
+    """Else, killed before its own first one, it would be resumed from a stranger's weights."""
+    path, protocol = tmp_path / "run.h5", protocol_of()
+    with pytest.raises(Interrupted):
+        live(path, protocol, listener=Listener(stop=Stop(3)))
+    assert path_for(path).exists()
+    path.unlink()
+    there = []
+    live(path, protocol, listener=Listener(probed=lambda *_: there.append(path_for(path).exists())))
+    assert there[0] is False
+
+
+# ------------------------------------------------------------------------ what does not go together
+
+
+@pytest.mark.parametrize(
+    "images, words",
+    [
+        (images_of(pixels=10), ["shapes has 10 pixels", "area retina has 9 units"]),
+        (images_of(classes=3), ["shapes has 3 labels", "area label has 4 units"]),
+        (images_of(training=4), ["minibatch 5", "4 training images"]),
+    ],
+)
+def test_data_that_do_not_fit_the_model_are_one_line(tmp_path, images, words):
+    with pytest.raises(CortexffError) as caught:
+        live(tmp_path / "run.h5", protocol_of(), images=images)
+    assert all(word in str(caught.value) for word in words) and "\n" not in str(caught.value)
+
+
+def test_a_variant_that_the_model_cannot_have_is_refused_before_anything_runs(tmp_path):
+    seen = []
+    with pytest.raises(CortexffError, match="do not divide into 5 blocks"):
+        live(
+            tmp_path / "run.h5",
+            protocol_of({"variants": {"five": {"goodness": {"blocks": 5}}}}),
+            listener=Listener(probed=lambda *_: seen.append(1)),
+        )
+    assert not seen
+
+
+def test_the_plan_lists_every_stage_in_order():
+    plans = plan(protocol_of({"variants": BROKEN["variants"]}), 40)
+    found = [(s.group, s.stage_name, s.updates, s.first, s.before) for s in plans[:6]]
+    assert found == [
+        ("max/development", "childhood", 4, True, 0),
+        ("max/control", "interleaved", 2, True, 0),
+        ("max/frozen", "frozen", 5, True, 0),
+        ("max/deprived", "deprivation", 2, True, 0),
+        ("max/recovered", "sleep", 2, True, 0),
+        ("max/recovered", "frozen", 5, False, 2),
+    ]
+    assert [s.group.replace("min", "max") for s in plans[6:]] == [s.group for s in plans[:6]]
+
+
+# ------------------------------------------------------------------------ it learns
+
+
+def test_development_on_the_digits_lowers_the_error(tmp_path):
+    model = merge(MODEL, {"areas": {"retina": {"units": 64}, "V1": {"units": 30}, "V2": {"units": 30}}})
+    model["areas"]["label"]["units"] = 10
+    images = image_sets.hold_out(image_sets.load("digits"), 200)
+    stage = {"epochs": 4, "updates": None, "decay_from": 1.0, "probe": "end"}
+    only = {name: "none" for name in ("control", "frozen", "deprived", "recovered")}
+    protocol = protocol_of(
+        {"stimuli": {"minibatch": 25, "validation": 200}, "engine": {"steps": 5}, "subjects": 1},
+        {"stages": {"childhood": stage}, "conditions": only},
+        {"table": {"conditions": ["development"], "against": None}},
+    )
+    dimensions = {"subject": [0], "area": ["V1", "V2"], "block": [0], "label": list(range(10))}
+    with Log.create(tmp_path / "run.h5", {}, dimensions) as log:
+        Run(protocol, parse_model(json.dumps(model)), images, log, tmp_path / "checkpoint.h5").carry_out()
+    error = datasets(tmp_path / "run.h5")["max/development/err_goodness"][:, 0]
+    by_softmax = datasets(tmp_path / "run.h5")["max/development/err_softmax"][:, 0]
+    assert error[0] > 0.7 and error[-1] < 0.35
+    assert by_softmax[-1] < 0.3
+
+
+def test_a_metric_that_nothing_measures_is_refused_before_the_run():
+    protocol = protocol_of({"table": {"metrics": {"fp_negg": None}}})
+    with pytest.raises(CortexffError, match="unknown metric 'fp_negg'"):
+        check_fit(protocol, parse_model(json.dumps(MODEL)), images_of())
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path):
+    """A run that was begun anew over an interrupted one must not go on with the other's weights."""
+    path, net = tmp_path / "run.h5", parse_model(json.dumps(MODEL))
+    with log_of(path, [0, 1]) as log, pytest.raises(Interrupted):
+        Run(protocol_of(), net, images_of(), log, path_for(path), Listener(stop=Stop(2)), "one").carry_out()
+    with Log.reopen(path) as log, pytest.raises(CortexffError, match="belongs to another run"):
+        Run(protocol_of(), net, images_of(), log, path_for(path), run_id="two").carry_out(resume=True)
+    with log_of(path, [0, 1], overwrite=True) as log, pytest.raises(Interrupted):
+        Run(protocol_of(), net, images_of(), log, path_for(path), Listener(stop=lambda: True), "two").carry_out()
