@@ -109,9 +109,17 @@ class Watched(Run):
         self.__dict__.setdefault("last", {})[segment.condition] = everyone.select(range(len(self.subjects)))
 
 
+class Observed(Run):
+    """A run that keeps every cohort as it was at the end of a stage."""
+
+    def _live(self, engine, protocol, segment, everyone) -> None:
+        super()._live(engine, protocol, segment, everyone)
+        self.kept = {**getattr(self, "kept", {}), segment.condition: everyone.select(range(len(self.subjects)))}
+
+
 def live(
     path: Path, protocol: Protocol, subjects: list[int] | None = None, listener: Listener | None = None, **kept
-) -> Run:
+) -> Observed:
     """Carry a protocol out; ``resume=True`` goes on with what is there."""
     everyone = subjects if subjects is not None else list(range(protocol.subjects))
     resume = kept.pop("resume", False)
@@ -170,7 +178,7 @@ def test_a_subject_alone_lives_the_life_it_lives_in_a_cohort(tmp_path):
     """Also where a criterion stops each at an age of its own."""
     protocol = protocol_of({"subjects": 5, "stages": {"childhood": {"updates": 12, "until": 0.6, "probe": 1}}})
     many, alone = live(tmp_path / "many.h5", protocol), live(tmp_path / "alone.h5", protocol, [3])
-    for condition in ("development", "deprived"):
+    for condition in ("development", "deprived", "recovered"):
         ours, theirs = (run.last[condition].arrays() for run in (many, alone))
         for name, array in theirs.items():
             np.testing.assert_allclose(ours[name][3], array[0], rtol=1e-5, atol=1e-6, err_msg=f"{condition} {name}")
