@@ -37,12 +37,6 @@ def test_silence_is_passed_on_as_zeros(activity):
     assert (heard[1] == 0).all() and (heard[0] != 0).all()
 
 
-def test_a_mean_square_already_known_is_used(activity):
-    known = activity.square().mean(-1, keepdim=True)
-    torch.testing.assert_close(length_normalization(activity, known), length_normalization(activity))
-    torch.testing.assert_close(length_normalization(activity, 4 * known), length_normalization(activity) / 2)
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_result_is_written_in_the_precision_of_its_place(activity, dtype):
     place = torch.empty_like(activity, dtype=dtype)

@@ -109,17 +109,9 @@ class Watched(Run):
         self.__dict__.setdefault("last", {})[segment.condition] = everyone.select(range(len(self.subjects)))
 
 
-class Observed(Run):
-    """A run that keeps every cohort as it was at the end of a stage."""
-
-    def _live(self, engine, protocol, segment, everyone) -> None:
-        super()._live(engine, protocol, segment, everyone)
-        self.kept = {**getattr(self, "kept", {}), segment.condition: everyone.select(range(len(self.subjects)))}
-
-
 def live(
     path: Path, protocol: Protocol, subjects: list[int] | None = None, listener: Listener | None = None, **kept
-) -> Observed:
+) -> Run:
     """Carry a protocol out; ``resume=True`` goes on with what is there."""
     everyone = subjects if subjects is not None else list(range(protocol.subjects))
     resume = kept.pop("resume", False)

@@ -271,6 +271,12 @@ class RateEngine:
         sign = goodness_equations.SIGNS[settings.sign]
         return goodness_equations.log_odds(goodness, settings.threshold, settings.temperature, sign)
 
+    def p_positive(self, area: str, goodness: Tensor) -> Tensor:
+        """Probability of each block that it is looking at real data (eq. 1), from its goodness."""
+        settings = self.net.nodes[area]["goodness"]
+        sign = goodness_equations.SIGNS[settings.sign]
+        return goodness_equations.p_positive(goodness, settings.threshold, settings.temperature, sign)
+
     def learn(
         self,
         state: RateState,

@@ -8,7 +8,7 @@ from torch import Tensor
 SILENT = 1e-20  # below this mean square an area is silent, and silence is passed on as zeros
 
 
-def length_normalization(activity: Tensor, mean_square: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+def length_normalization(activity: Tensor, out: Tensor | None = None) -> Tensor:
     r"""Activity as other areas hear it: only its orientation is left (§2.1, note 5).
 
     .. math:: \hat y = \sqrt N\, y / \lVert y \rVert
@@ -16,12 +16,10 @@ def length_normalization(activity: Tensor, mean_square: Tensor | None = None, ou
     The length is √N rather than 1, so that a unit hears numbers of order 1 from areas of any size; the factor √N is
     absorbed by the learning rate (``plasticity.unit_input_rate``).
 
-    activity     (..., units)
-    mean_square  (..., 1), where it is already known
-    out          written in its own precision, where given
+    activity  (..., units)
+    out       written in its own precision, where given
     """
-    if mean_square is None:
-        mean_square = activity.square().mean(-1, keepdim=True)
+    mean_square = activity.square().mean(-1, keepdim=True)
     return torch.mul(activity, mean_square.clamp(min=SILENT).rsqrt(), out=out)
 
 

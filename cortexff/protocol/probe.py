@@ -196,7 +196,7 @@ def _summary(engine: RateEngine, whole: dict[str, np.ndarray], labels: np.ndarra
     p_label, p_noise = [], []
     for place, area in enumerate(engine.areas):
         good, noise = whole[f"goodness/{area}"], whole[f"noise/{area}"]
-        p_good, p_bad = (torch.sigmoid(engine.log_odds(area, torch.from_numpy(g))).numpy() for g in (good, noise))
+        p_good, p_bad = (engine.p_positive(area, torch.from_numpy(g)).numpy() for g in (good, noise))
         p_label.append(p_good)
         p_noise.append(p_bad)
         by_kind = {"pos": (real(good), real(p_good)), "neg": (wrong(good), wrong(p_good)), "noise": (noise, p_bad)}
