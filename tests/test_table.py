@@ -77,7 +77,7 @@ def test_differences_are_paired_and_count_their_subjects(tmp_path):
     assert row.verdict == f"up in 3 of 3, p = {sign_flip_p([40, 40, 60]):.2g}" == "up in 3 of 3, p = 0.25"
     assert found["fp_neg", "recovered − control"].verdict.startswith("down in 2 of 3, p = ")
     assert found["dprime", "deprived − control"].verdict.startswith("up in 1 of 3")
-    assert found["dprime", "recovered − control"].verdict == "up in 0 of 3, p = 1"
+    assert found["dprime", "recovered − control"].verdict == "unchanged"
     assert ("fp_neg", "control − control") not in found
 
 

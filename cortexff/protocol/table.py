@@ -114,6 +114,8 @@ def _difference(after: np.ndarray, before: np.ndarray) -> tuple[Interval, str]:
         return _diverged(after - before)
     up, down = int((after > before).sum()), int((after < before).sum())
     direction = f"up in {up} of {len(after)}" if up >= down else f"down in {down} of {len(after)}"
+    if not up and not down:
+        return paired_difference(after, before), "unchanged"
     return paired_difference(after, before), f"{direction}, p = {sign_flip_p(after - before):.2g}"
 
 
