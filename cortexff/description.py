@@ -204,6 +204,8 @@ def explain(schema: type[BaseModel], mistake: Mapping[str, Any], path: Sequence[
             return f"{name}: found {found}, allowed: {mistake['ctx']['expected']}"
         case kind:
             wanted = WANTED[kind].format(**mistake.get("ctx", {})) if kind in WANTED else mistake["msg"]
+            if kind == "too_short" and isinstance(mistake["input"], Mapping):
+                wanted = wanted.replace("a list", "a mapping")
             return f"{name}: found {found}, should be {wanted}"
 
 

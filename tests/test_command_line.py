@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -10,10 +11,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import torch
 
 import cortexff
-from cortexff.protocol.__main__ import main
+from cortexff.protocol.__main__ import _Progress, main
 
+torch.set_num_threads(1)  # as in the processes that are started here, so that results agree to the last bit
 TINY = [
     *("--subjects", "2", "--set", "stimuli.validation=20", "--set", "stages.development.epochs=1"),
     *("--set", "stages.development.probe_images=20"),
@@ -114,39 +117,124 @@ def test_json_is_the_table_alone(call):
     assert rows[0]["subjects"] == 2 and rows[0]["paper"] is None
 
 
-def test_an_interrupted_run_goes_on_to_the_same_end(call):
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [
-        sys.executable,
-        "-m",
-        "cortexff.protocol",
-        *RECURRENT,
-        "--set",
-        "stages.development.probe=3",
-        "--out",
-        "a.h5",
-    ]
-    process = subprocess.Popen([*command, "--progress", "text"], stdout=subprocess.PIPE, text=True, env=environment)
-    for line in process.stdout:
-        if "update     3" in line:
-            process.send_signal(signal.SIGINT)
-            break
-    rest = process.stdout.read()
-    assert process.wait() == 130
-    assert "Interrupted; nothing is lost" in rest and "--resume" in rest
-    assert call(*RECURRENT, "--set", "stages.development.probe=3", "--out", "a.h5", "--resume", "--seed", "4")[0] == 2
-    subprocess.run([*command, "--resume"], env=environment, check=True, capture_output=True)
-    subprocess.run([*command[:-1], "b.h5"], env=environment, check=True, capture_output=True)
-    same(Path("a.h5"), Path("b.h5"))
-    assert not list(Path().glob("*checkpoint*"))
-    code, _, problem = call(*RECURRENT, "--set", "stages.development.probe=3", "--out", "a.h5", "--resume")
-    assert code == 2 and "is finished" in problem
-
-
 def one_line(result: tuple[int, str, str], *words: str) -> None:
     code, _, problem = result
     assert code == 2 and problem.count("\n") == 1 and problem.startswith("error: "), result
     assert all(word in problem for word in words), problem
+
+
+@pytest.fixture
+def interrupt(monkeypatch):
+    """Ctrl-C, or another signal, a number of updates after the start of the next run."""
+
+    def press(after: int, number: int = signal.SIGINT) -> None:
+        advanced = _Progress._advanced
+
+        def pressed(progress, updates):
+            advanced(progress, updates)
+            if progress.done == after:
+                monkeypatch.setattr(_Progress, "_advanced", advanced)
+                signal.raise_signal(number)
+
+        monkeypatch.setattr(_Progress, "_advanced", pressed)
+
+    return press
+
+
+def status(path: str) -> str:
+    with h5py.File(path, locking=False) as file:
+        return file.attrs["status"]
+
+
+def test_a_run_interrupted_by_its_user_goes_on_to_the_same_end(call):
+    """A process of its own, Ctrl-C as soon as it has said something, and the command that it then names."""
+    command = [sys.executable, "-m", "cortexff.protocol", *RECURRENT, "--out", "a.h5"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen([*command, "--progress", "text"], stdout=subprocess.PIPE, text=True, env=environment)
+    for line in process.stdout:
+        if "update     0" in line:
+            process.send_signal(signal.SIGINT)
+            break
+    rest = process.stdout.read()
+    assert process.wait() == 130 and status("a.h5") == "interrupted"
+    assert "Interrupted; nothing is lost" in rest
+    named = rest.split("Go on with: python -m cortexff.protocol ")[1]
+    assert call(*shlex.split(named))[0] == 0
+    assert call(*RECURRENT, "--out", "b.h5")[0] == 0
+    same(Path("a.h5"), Path("b.h5"))
+    assert not [file for file in Path().iterdir() if "checkpoint" in file.name or "partial" in file.name]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_a_run_after_the_update_in_hand(call, interrupt, number):
+    handlers = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+    interrupt(3, number)
+    code, _, problem = call(*RECURRENT, "--out", "a.h5", "--json")
+    assert code == 130 and "--resume" in problem  # standard output is for the table alone
+    assert status("a.h5") == "interrupted" and Path("a.checkpoint.h5").exists()
+    assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert not Path("a.png").exists()
+
+
+def test_only_the_run_that_was_begun_is_resumed(call, interrupt):
+    interrupt(3)
+    assert call(*RECURRENT, "--out", "a.h5")[0] == 130
+    before = Path("a.h5").read_bytes(), Path("a.checkpoint.h5").read_bytes()
+    again = (*RECURRENT, "--out", "a.h5", "--resume", "--progress", "none")
+    one_line(call(*again, "--seed", "4"), "--resume", "a.h5", "seed was 0, now 4")
+    one_line(call(*again, "--set", "engine.damping=0.5"), "engine.damping was 0.3, now 0.5")
+    Path("models").mkdir()
+    model = Path(cortexff.__file__).parents[1] / "models" / "digits_recurrent.yaml"
+    Path("models/digits_recurrent.yaml").write_text(model.read_text() + "# of my own\n")
+    one_line(call(*again), "--resume", "the model's text")
+    Path("models/digits_recurrent.yaml").unlink()
+    one_line(call(*RECURRENT, "--out", "a.h5"), "a.h5 exists", "--resume")
+    assert (Path("a.h5").read_bytes(), Path("a.checkpoint.h5").read_bytes()) == before
+    assert call(*again)[0] == 0 and status("a.h5") == "finished"
+    one_line(call(*again), "a.h5 is finished")
+
+
+def test_a_run_killed_while_it_wrote_a_row_is_resumed(call, interrupt):
+    """`Log` tells of it: killed in the very millisecond of a flush, a file has that row in part."""
+    interrupt(3)
+    assert call(*RECURRENT, "--out", "a.h5")[0] == 130
+    with h5py.File("a.h5", "r+") as file:
+        file.attrs["status"] = "running"
+        for name in ("probe", "update", "fp_neg"):
+            column = file["max/development"][name]
+            column.resize(len(column) + 1, axis=0)
+    assert call(*RECURRENT, "--out", "a.h5", "--resume", "--progress", "none")[0] == 0
+    assert call(*RECURRENT, "--out", "b.h5", "--progress", "none")[0] == 0
+    same(Path("a.h5"), Path("b.h5"))
+
+
+def test_a_resumed_run_without_its_checkpoint_is_one_line(call, interrupt):
+    interrupt(3)
+    assert call(*RECURRENT, "--out", "a.h5")[0] == 130
+    content = Path("a.checkpoint.h5").read_bytes()
+    for damaged in (content[:1000], None):
+        Path("a.checkpoint.h5").write_bytes(damaged) if damaged else Path("a.checkpoint.h5").unlink()
+        one_line(call(*RECURRENT, "--out", "a.h5", "--resume", "--progress", "none"), "a.checkpoint.h5")
+
+
+def test_a_network_that_diverges_is_told_and_drawn(call):
+    wild = ("--set", "stages.development.plasticity.learning_rate=1.0e+30", "--set", "variants.max.goodness.sign=max")
+    code, said, problem = call(*RECURRENT, *wild, "--out", "a.h5", "--progress", "none")
+    assert code == 0 and "diverged in 2 of 2" in said, problem
+    assert Path("a.png").exists()
+
+
+@pytest.mark.parametrize("blocks", [1, 4])
+def test_a_model_may_get_another_number_of_blocks(call, blocks):
+    Path("my.yaml").write_text(
+        "format: cortexff-model/1\nareas:\n  retina: {role: input, shape: [8, 8]}\n"
+        "  V1: {units: 16, goodness: {blocks: 2}}\n  V2: {units: 20}\n  label: {role: context, units: 10}\n"
+        "projections: [{from: retina, to: V1}, {from: V1, to: V2}, {from: label, to: V2, kind: top_down}]\n"
+    )
+    changes = ("--model", "my.yaml", "--set", f"goodness.blocks={blocks}", "--subjects", "1")
+    code, said, problem = call(*RECURRENT, *changes, "--out", "a.h5", "--progress", "none")
+    assert code == 0 and "one subject" in said, problem
+    assert datasets(Path("a.h5"))["max/test/goodness_pos"].shape == (1, 1, 2, blocks)
 
 
 def test_nothing_is_overwritten_unless_asked(call):
@@ -201,8 +289,6 @@ def test_missing_and_truncated_data_are_one_line(call, monkeypatch):
 
 
 def test_a_missing_gpu_is_one_line(call, monkeypatch):
-    import torch
-
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     one_line(call(*RECURRENT, "--device", "cuda"), "--device cuda")
 

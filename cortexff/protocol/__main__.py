@@ -182,7 +182,7 @@ def run(
     if dry_run:
         from cortexff.protocol.estimate import describe
 
-        click.echo(describe(protocol, net, segments, images, out))
+        say(describe(protocol, net, segments, images, out))
         return
     log = _open_log(out, protocol, net, images.classes, resume, overwrite, name_or_path, preset)
     with log, _Progress(progress, segments, say) as listener:
@@ -226,7 +226,7 @@ def _open_log(
 ) -> Log:
     from cortexff.description import read_text
     from cortexff.graph import hidden_areas
-    from cortexff.log import Log, open_results
+    from cortexff.log import Log, open_file
     from cortexff.protocol.runner import most_blocks
     from cortexff.resources import find
 
@@ -235,7 +235,7 @@ def _open_log(
     if resume:
         if not out.exists():
             raise CortexffError(f"--resume: there is no {out} to go on with; run without --resume")
-        with open_results(out) as results:
+        with open_file(out) as results:
             before = {key: results.attrs[key] for key in ("settings", "model", "status")}
         if before["status"] == "finished":
             raise CortexffError(f"--resume: {out} is finished; nothing is left to run")

@@ -251,7 +251,8 @@ class Run:
                 found = self._probe(engine, protocol, segment, everyone, position.updates)
                 if stage.until is not None:
                     # A diverged network has no error; it goes on, and is not taken for grown up.
-                    remaining = [m for m in position.active if not found.row["err_goodness"][m] <= stage.until]
+                    reached = found.row["err_goodness"] <= stage.until
+                    remaining = [member for member in position.active if not reached[member]]
                     if remaining != position.active:
                         position.active = remaining
                         cohort = everyone.select(remaining) if remaining else cohort

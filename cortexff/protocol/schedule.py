@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from cortexff.description import Mistake, check, holds, line_of, parse, read_text
+from cortexff.description import Mistake, check, holds, line_of, parse, read_text, shown
 from cortexff.errors import CortexffError
 from cortexff.resources import find
 
@@ -222,8 +222,7 @@ def load_protocol(
     path = find("protocols", name_or_path)
     written = parse(read_text(path), source=str(path))
     if not isinstance(written, Mapping):
-        found = "nothing" if written is None else f"a {type(written).__name__}"
-        raise CortexffError(f"{path}:1: a protocol is a mapping of settings, found {found}")
+        raise CortexffError(f"{path}:1: a protocol is a mapping of settings, found {shown(written)}")
     presets = written.get("presets") or {}
     if not isinstance(presets, Mapping) or not all(p is None or isinstance(p, Mapping) for p in presets.values()):
         raise CortexffError(f"{path}:{line_of(written, ['presets'])}: presets are names, each with settings to replace")
