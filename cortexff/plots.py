@@ -120,7 +120,7 @@ def _sleep_sheet(variants: Mapping[str, Conditions], protocol: Protocol, about: 
         for axes, name in zip(course[:, place], COURSE, strict=True):
             _deprivation(axes, found, name)
             axes.tick_params(labelbottom=axes is course[-1, place])
-        course[-1, place].set_xlabel("Positive-only updates since the last negative one")
+        course[-1, place].set_xlabel("Updates since the fork (deprived: positive only)")
         for axes, name in zip(recovery[2 * place : 2 * place + 2], RECOVERY, strict=True):
             _recovery(axes, found, name, protocol)
         changes = protocol.variant(variant).goodness.model_dump(exclude_none=True)

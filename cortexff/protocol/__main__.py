@@ -48,7 +48,7 @@ Examples:
     "--preset",
     default="default",
     show_default=True,
-    help="A set of settings named in the protocol file: quick, default or full.",
+    help="A set of settings of the protocol; the listing names them.",
 )
 @click.option("--model", help="A model to use instead of the protocol's: a name or a YAML file.")
 @click.option(
@@ -96,7 +96,7 @@ def paper(as_json: bool) -> None:
 
     runs = kept_runs()
     if not runs:
-        raise CortexffError(f"no results in {FOLDER}: run this in a checkout of cortexff")
+        raise CortexffError(f"no results in {FOLDER}: this needs a checkout of cortexff with the runs it keeps")
     click.echo(_json([row for run in runs for row in run.rows]) if as_json else text(runs))
 
 
@@ -360,7 +360,8 @@ class _Progress:
         text = (
             f"{segment.group:<20} update {segment.before + update:>5}  "
             f"error {100 * row['err_goodness'].mean():5.2f} %  "
-            f"hallucinations {100 * row['fp_neg'].mean():5.1f} %  d′ {row['dprime'].mean():.2f}"
+            f"hallucinations {100 * row['fp_neg'].mean():5.1f} %  d′ {row['dprime'].mean():.2f}  "
+            f"({segment.stage.probe_on} images)"
         )
         if self.style == "bar":
             self.bar.set_description(segment.group)

@@ -191,6 +191,8 @@ class Run:
             self.checkpoint_path.unlink(missing_ok=True)  # of an earlier run that this one replaces
             for segment in self.segments:
                 self.log.declare(segment.group, variables=ROW_VARIABLES)
+                for name in VARIABLES:  # so that xarray plots them against updates
+                    self.log.attributes(f"{segment.group}/{name}", {"coordinates": "update stage"})
         first = self.position.segment
         for number, segment in enumerate(self.segments[first:], start=first):
             protocol = self.protocol.variant(segment.variant)

@@ -77,9 +77,10 @@ def load(name: str, progress: bool = False) -> Images:
 
 
 def hold_out(images: Images, validation: int) -> Images:
-    """The same images with the last ``validation`` training cases moved to the front of the validation pair.
+    """The same images with ``validation`` of the training cases, evenly spread, as the validation pair.
 
-    The test set stays untouched, so that settings can be chosen without reading it.
+    The test set stays untouched, so that settings can be chosen without reading it. Evenly spread, because the order
+    of a set may mean something: the last training images of MNIST are easier than the rest.
     raises  CortexffError unless 0 <= validation < number of training cases
     """
     cases = len(images.training_labels)
@@ -88,13 +89,14 @@ def hold_out(images: Images, validation: int) -> Images:
             f"{images.name}: cannot hold out {validation} validation cases of {cases} training cases;"
             f" give a number from 0 to {cases - 1}"
         )
-    kept = cases - validation
+    held = np.zeros(cases, dtype=bool)
+    held[np.arange(validation) * cases // max(validation, 1)] = True
     return dataclasses.replace(
         images,
-        training_images=images.training_images[:kept],
-        training_labels=images.training_labels[:kept],
-        validation_images=np.concatenate([images.training_images[kept:], images.validation_images]),
-        validation_labels=np.concatenate([images.training_labels[kept:], images.validation_labels]),
+        training_images=images.training_images[~held],
+        training_labels=images.training_labels[~held],
+        validation_images=images.training_images[held],
+        validation_labels=images.training_labels[held],
     )
 
 
