@@ -14,11 +14,12 @@ import numpy as np
 import torch
 
 from cortexff import readout
-from cortexff.engines.rate import Plasticity, RateDynamics, RateEngine, RateState
+from cortexff.engines.rate import Plasticity, RateDynamics, RateEngine
 from cortexff.errors import CortexffError
 from cortexff.graph import hidden_areas, only_area, with_goodness
 from cortexff.log import Log, Variable
 from cortexff.protocol import checkpoint
+from cortexff.protocol.cohort import Cohort
 from cortexff.protocol.probe import STIMULUS_VARIABLES, VARIABLES, Measurement, Probe, measure
 from cortexff.protocol.schedule import PHASES, Protocol, Stage, decay, probe_updates, stage_lengths
 from cortexff.random_streams import generator
@@ -36,50 +37,6 @@ REACHED = Variable(("subject",), "1", "whether the subject met the stage's crite
 
 class Interrupted(Exception):
     """The run was asked to stop; everything up to here is in the checkpoint."""
-
-
-@dataclass
-class Cohort:
-    """Some subjects at one moment of their lives.
-
-    subjects  their numbers
-    age       (subjects,) updates lived through; decides which data each meets next
-    """
-
-    subjects: list[int]
-    state: RateState
-    softmax: readout.SoftmaxState
-    age: np.ndarray
-
-    def select(self, members: Sequence[int]) -> Cohort:
-        """A copy of some members, by their place."""
-        members = list(members)
-        softmax = readout.SoftmaxState(**{name: array[members] for name, array in self.softmax.arrays().items()})
-        return Cohort([self.subjects[m] for m in members], self.state.select(members), softmax, self.age[members])
-
-    def replace(self, members: Sequence[int], part: Cohort) -> None:
-        """Put members back in their places."""
-        members = list(members)
-        self.state.replace(members, part.state)
-        for name, array in self.softmax.arrays().items():
-            array[members] = part.softmax.arrays()[name]
-        self.age[members] = part.age
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        tensors = {
-            **{f"state/{name}": array for name, array in self.state.arrays().items()},
-            **{f"softmax/{name}": array for name, array in self.softmax.arrays().items()},
-        }
-        return {"age": self.age, **{name: tensor.cpu().numpy() for name, tensor in tensors.items()}}
-
-    @classmethod
-    def from_arrays(cls, subjects: list[int], arrays: dict[str, np.ndarray], device: torch.device) -> Cohort:
-        def part(prefix: str) -> dict[str, torch.Tensor]:
-            found = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
-            return {name: torch.from_numpy(array).to(device) for name, array in found.items()}
-
-        state, softmax = RateState.from_arrays(part("state/")), readout.SoftmaxState(**part("softmax/"))
-        return cls(subjects, state, softmax, arrays["age"])
 
 
 @dataclass
@@ -229,8 +186,8 @@ class Run:
         stage, position = segment.stage, self.position
         probes = set(probe_updates(stage, segment.updates, self._per_epoch(protocol)))
         found = None
-        unborn = segment.first and position.updates == 0 and not position.rows.get(segment.group)
-        if unborn or segment.updates == 0:
+        unseen = segment.first and position.updates == 0 and not position.rows.get(segment.group)
+        if unseen or segment.updates == 0:
             found = self._probe(engine, protocol, segment, everyone, 0)
         cohort = everyone if len(position.active) == len(self.subjects) else everyone.select(position.active)
         plasticity = Plasticity(**protocol.plasticity_of(stage).model_dump())
