@@ -35,11 +35,12 @@ DIMENSION_ONLY = "This is a netCDF dimension but not a netCDF variable. %9d"  # 
 class Variable:
     """What one variable of a log is, in the words that a reader of the file will find beside it.
 
-    dims       names of its dimensions; a variable that grows names the growing dimension first
-    units      "1" for a number without unit
-    long_name  its meaning in a few words
-    formula    how it was computed, where it was
-    dtype      a numpy number ("f4", "f8", "i8", ...) or "str"
+    dims         names of its dimensions; a variable that grows names the growing dimension first
+    units        "1" for a number without unit
+    long_name    its meaning in a few words
+    formula      how it was computed, where it was
+    dtype        a numpy number ("f4", "f8", "i8", ...) or "str"
+    coordinates  variables beside it that say where along its dimensions a value lies, with blanks between
     """
 
     dims: tuple[str, ...]
@@ -47,6 +48,7 @@ class Variable:
     long_name: str
     formula: str = ""
     dtype: str = "f4"
+    coordinates: str = ""
 
 
 class Log:
@@ -381,8 +383,9 @@ def _make(holder: h5py.Group, name: str, shape: tuple[int, ...], dtype: np.dtype
 def _describe(dataset: h5py.Dataset, variable: Variable) -> None:
     dataset.attrs["units"] = variable.units
     dataset.attrs["long_name"] = variable.long_name
-    if variable.formula:
-        dataset.attrs["formula"] = variable.formula
+    for name in ("formula", "coordinates"):
+        if text := getattr(variable, name):
+            dataset.attrs[name] = text
 
 
 def _attach(dataset: h5py.Dataset, scales: Sequence[h5py.Dataset]) -> None:

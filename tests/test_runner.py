@@ -541,3 +541,13 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
         Run(protocol_of(), net, images_of(), log, path_for(path), run_id="two").carry_out(resume=True)
     with log_of(path, [0, 1], overwrite=True) as log, pytest.raises(Interrupted):
         Run(protocol_of(), net, images_of(), log, path_for(path), Listener(stop=lambda: True), "two").carry_out()
+
+
+def test_a_stage_that_comes_twice_ends_its_condition_once():
+    days = {
+        "conditions": {"control": {"from": "development", "stages": ["deprivation", "sleep", "deprivation", "sleep"]}}
+    }
+    lived = [segment for segment in plan(protocol_of(days), 40) if segment.condition == "control"]
+    assert [segment.first for segment in lived] == [True, False, False, False]
+    assert [segment.last for segment in lived] == [False, False, False, True]
+    assert [segment.before for segment in lived] == [0, 2, 4, 6]

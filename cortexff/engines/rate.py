@@ -140,6 +140,7 @@ class RateEngine:
         self.device = torch.device(self.dynamics.device)
         self.product_type = {"float32": torch.float32, "bfloat16": torch.bfloat16}[self.dynamics.precision]
         self.areas = hidden_areas(net)
+        self.sources = {area: afferents(net, area) for area in self.areas}  # (source area, projection name)
         # Areas are updated together, from what they heard of each other the step before.
         self.groups = [self.areas[0::2], self.areas[1::2]] if self.dynamics.alternating else [self.areas]
         self.masks: dict[str, Tensor] = {}
@@ -148,7 +149,7 @@ class RateEngine:
                 mask = connection_mask(net.nodes[source]["shape"], net.nodes[target]["shape"], field_)
                 self.masks[name] = torch.from_numpy(mask).to(self.device, torch.float32)
         self.inputs_heard = {
-            area: sum(self._fan_in(source, area, name).mean().item() for source, name in afferents(net, area))
+            area: sum(self._fan_in(source, area, name).mean().item() for source, name in self.sources[area])
             for area in self.areas
         }
 
@@ -159,7 +160,7 @@ class RateEngine:
         state = RateState()
         for area in self.areas:
             units = self.net.nodes[area]["units"]
-            projections = afferents(self.net, area)
+            projections = self.sources[area]
             for source, name in projections:
                 scale = 1.0 / np.sqrt(self._fan_in(source, area, name) * len(projections))
                 shape = (units, self.net.nodes[source]["units"])
@@ -196,7 +197,7 @@ class RateEngine:
         input_drive, activity = {}, {}
         for area in self.areas:
             drive = state.biases[area][:, None, None].expand(-1, *cases, -1)
-            for source, name in afferents(self.net, area):
+            for source, name in self.sources[area]:
                 if source in images:
                     drive = drive + self._project(heard[source], weights[name])
             input_drive[area] = drive
@@ -218,7 +219,7 @@ class RateEngine:
         fixed, activity, heard = {}, {}, {}
         for area in self.areas:
             drive = percept.input_drive[area]
-            for source, name in afferents(self.net, area):
+            for source, name in self.sources[area]:
                 if source in context:
                     drive = drive + self._project(length_normalization(context[source].float()), weights[name])
             fixed[area] = drive
@@ -233,7 +234,7 @@ class RateEngine:
             for number, group in enumerate(self.groups):
                 for area in group:
                     drive = fixed[area]
-                    for source, name in afferents(self.net, area):
+                    for source, name in self.sources[area]:
                         if source in heard:
                             drive = self._add_projection(drive, heard[source], weights[name], out=response[area])
                     torch.clamp(drive, min=0.0, out=response[area])
@@ -267,15 +268,16 @@ class RateEngine:
 
     def log_odds(self, area: str, goodness: Tensor) -> Tensor:
         """Log odds of each block that it is looking at real data (eq. 1), from its goodness."""
-        settings = self.net.nodes[area]["goodness"]
-        sign = goodness_equations.SIGNS[settings.sign]
-        return goodness_equations.log_odds(goodness, settings.threshold, settings.temperature, sign)
+        return goodness_equations.log_odds(goodness, *self._logistic(area))
 
     def p_positive(self, area: str, goodness: Tensor) -> Tensor:
         """Probability of each block that it is looking at real data (eq. 1), from its goodness."""
+        return goodness_equations.p_positive(goodness, *self._logistic(area))
+
+    def _logistic(self, area: str) -> tuple[float, float, float]:
+        """Threshold, temperature and sign of an area's eq. 1."""
         settings = self.net.nodes[area]["goodness"]
-        sign = goodness_equations.SIGNS[settings.sign]
-        return goodness_equations.p_positive(goodness, settings.threshold, settings.temperature, sign)
+        return settings.threshold, settings.temperature, goodness_equations.SIGNS[settings.sign]
 
     def learn(
         self,
@@ -330,8 +332,8 @@ class RateEngine:
         for area in self.areas:
             rate = plasticity_equations.unit_input_rate(plasticity.learning_rate, self.inputs_heard[area])
             smooth = (rate, plasticity.gradient_average, plasticity.weight_cost)
-            for _, name in afferents(self.net, area):
-                gradient = gradients.of_projection(name)
+            for source, name in self.sources[area]:
+                gradient = gradients.of_projection(source, area, name)
                 plasticity_equations.apply_gradient(state.weights[name], state.weight_averages[name], gradient, *smooth)
             # The weight cost leaves biases alone, as in the author's code.
             plasticity_equations.apply_gradient(
@@ -368,7 +370,6 @@ class _Gradients:
         self.slots = min(engine.dynamics.steps, STEPS_PER_PRODUCT)
         shape = (next(iter(state.biases.values())).shape[0], self.slots, self.cases, versions)
         self.derivatives, self.scratches, self.heard, self.sums, self.products = {}, {}, {}, {}, {}
-        self.sources = {area: [pair for pair in afferents(engine.net, area)] for area in engine.areas}
         for area in engine.areas:
             units = engine.net.nodes[area]["units"]
             make = {"device": engine.device, "dtype": engine.product_type}
@@ -377,7 +378,7 @@ class _Gradients:
                 self.scratches[area] = torch.empty(shape[0], *shape[2:], units, device=engine.device)
             self.sums[area] = torch.zeros(shape[0], *shape[2:], units, device=engine.device)
         for number, group in enumerate(engine.groups):
-            for source in {s for area in group for s, _ in self.sources[area] if s in engine.areas}:
+            for source in {s for area in group for s, _ in engine.sources[area] if s in engine.areas}:
                 units = engine.net.nodes[source]["units"]
                 self.heard[number, source] = torch.empty(*shape, units, device=engine.device, dtype=engine.product_type)
         self.slot = 0
@@ -401,15 +402,14 @@ class _Gradients:
             return
         gathered = self.derivatives[area][:, : self.slot + 1]
         self.sums[area] += gathered.sum(1, dtype=torch.float32)
-        for source, name in self.sources[area]:
+        for source, name in self.engine.sources[area]:
             if (heard := self.heard.get((moment.group, source))) is not None:
                 heard = heard[:, : self.slot + 1]
                 product = plasticity_equations.weight_gradient(gathered.flatten(1, 3), heard.flatten(1, 3))
                 self.products[name] = self.products[name] + product if name in self.products else product.float()
 
-    def of_projection(self, name: str) -> Tensor:
+    def of_projection(self, source: str, target: str, name: str) -> Tensor:
         """Gradient of a projection's weights, (subjects, target units, source units): a mean over cases and steps."""
-        source, target = next((s, t) for s, t, n in self.engine.net.edges(keys=True) if n == name)
         gradient = self.products.get(name)
         if source in self.clamped:
             derivative, heard = self.sums[target], self.clamped[source]

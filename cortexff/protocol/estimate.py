@@ -16,13 +16,13 @@ from cortexff.stimuli.images import Images
 OVERHEAD = 1.6  # time of a run over that of its matrix products, as seen on two cores
 
 
-def synapses(net: nx.MultiDiGraph) -> int:
-    """Weights that one settling step multiplies with, as full matrices."""
+def synapses(net: nx.MultiDiGraph, *roles: str) -> int:
+    """Weights of all projections from areas of these roles, as full matrices; of a settling step unless said."""
     return sum(
         net.nodes[source]["units"] * net.nodes[area]["units"]
         for area in hidden_areas(net)
         for source, _ in afferents(net, area)
-        if net.nodes[source]["role"] == "hidden"
+        if net.nodes[source]["role"] in (roles or ("hidden",))
     )
 
 
@@ -63,11 +63,7 @@ def describe(protocol: Protocol, net: nx.MultiDiGraph, segments: Sequence[Segmen
         operations += 2 * weights * steps * segment.updates * 2 * len(phases) * protocol.stimuli.minibatch
         operations += 2 * weights * steps * probes * len(shown) * (classes + 1)
     seconds = OVERHEAD * protocol.subjects * operations / product_rate(protocol.engine.precision)
-    stored = sum(
-        net.nodes[source]["units"] * net.nodes[area]["units"]
-        for area in hidden_areas(net)
-        for source, _ in afferents(net, area)
-    )
+    stored = synapses(net, "input", "hidden", "context")
     megabytes = 4 * protocol.subjects * stored * (3 + len(protocol.conditions)) / 1e6
     total = sum(segment.updates for segment in segments)
     lines += [

@@ -30,7 +30,8 @@ ROW_VARIABLES = {
     "update": Variable(("probe",), "updates", "updates since the condition began", dtype="i8"),
     "stage": Variable(("probe",), "1", "stage of the condition", dtype="str"),
     "age": Variable(("probe", "subject"), "updates", "updates that each subject has lived through", dtype="i8"),
-    **VARIABLES,
+    # Updates and stage are coordinates, so that xarray plots against them.
+    **{name: dataclasses.replace(variable, coordinates="update stage") for name, variable in VARIABLES.items()},
 }
 REACHED = Variable(("subject",), "1", "whether the subject met the stage's criterion, 'until'", dtype="i1")
 
@@ -65,6 +66,7 @@ class Segment:
     stage: Stage
     updates: int
     first: bool  # the condition's first stage
+    last: bool  # and its last
     before: int  # updates of the condition that come before it
 
     @property
@@ -97,12 +99,14 @@ def plan(protocol: Protocol, training_cases: int) -> list[Segment]:
         )
     segments = []
     for variant in protocol.variants:
-        before: dict[str, int] = {}
-        for condition, name, stage, updates in stage_lengths(protocol.variant(variant), per_epoch):
-            segments.append(
-                Segment(variant, condition, name, stage, updates, condition not in before, before.get(condition, 0))
-            )
-            before[condition] = before.get(condition, 0) + updates
+        stages = list(stage_lengths(protocol.variant(variant), per_epoch))
+        before = 0
+        for place, (condition, name, stage, updates) in enumerate(stages):
+            first = place == 0 or stages[place - 1][0] != condition
+            last = place + 1 == len(stages) or stages[place + 1][0] != condition
+            before = 0 if first else before
+            segments.append(Segment(variant, condition, name, stage, updates, first, last, before))
+            before += updates
     return segments
 
 
@@ -148,8 +152,6 @@ class Run:
             self.checkpoint_path.unlink(missing_ok=True)  # of an earlier run that this one replaces
             for segment in self.segments:
                 self.log.declare(segment.group, variables=ROW_VARIABLES)
-                for name in VARIABLES:  # so that xarray plots them against updates
-                    self.log.attributes(f"{segment.group}/{name}", {"coordinates": "update stage"})
         first = self.position.segment
         for number, segment in enumerate(self.segments[first:], start=first):
             protocol = self.protocol.variant(segment.variant)
@@ -163,7 +165,7 @@ class Run:
             self._live(engine, protocol, segment, cohort)
             self.position = Position(number + 1, rows=self.position.rows)
             to_come = [later for later in self.segments[number + 1 :] if later.variant == segment.variant]
-            if number + 1 == len(self.segments) or self.segments[number + 1].first:
+            if segment.last:
                 self.ends[segment.condition] = cohort
                 cohort = None
             starts = {protocol.conditions[later.condition].start for later in to_come}
@@ -223,16 +225,13 @@ class Run:
             self.log.write(segment.group, "reached", reached, REACHED)
             count = f"{reached.sum()} of {len(reached)} subjects reached the criterion"
             self.listener.noted(f"{segment.group}: {count} (error ≤ {100 * stage.until:g} %)")
-        if stage.probe_on == "test" and self._is_last_stage(segment):
+        if stage.probe_on == "test" and segment.last:
             for name, variable in STIMULUS_VARIABLES.items():
                 self.log.write(segment.group, name, found.stimuli[name], variable)
 
     def _put_back(self, everyone: Cohort, cohort: Cohort) -> None:
         if cohort is not everyone and self.position.active:
             everyone.replace(self.position.active, cohort)
-
-    def _is_last_stage(self, segment: Segment) -> bool:
-        return self.protocol.conditions[segment.condition].stages[-1] == segment.stage_name
 
     # --------------------------------------------------------------- one update
 

@@ -75,18 +75,21 @@ def build(results: Path, protocol: Protocol, name: str, preset: str) -> list[Row
                 lines += [(f"{c} − {table.against}", *_difference(value[c], reference), math.nan) for c in others]
             for condition, found, verdict, figure in lines:
                 unit = ", %" if metric in PERCENT else ""
-                where = {"variant": variant, "condition": condition, "metric": metric}
-                figures = {"paper": figure, "ours": found.mean, "low": found.low, "high": found.high}
                 rows.append(
                     Row(
                         protocol=name,
                         section=protocol.section,
+                        variant=variant,
+                        condition=condition,
+                        metric=metric,
                         quantity=f"{label(metric)}{unit}, {condition}, {variant}",
+                        paper=figure,
+                        ours=found.mean,
+                        low=found.low,
+                        high=found.high,
                         subjects=found.n,
                         preset=preset,
                         verdict=verdict,
-                        **where,
-                        **figures,
                     )
                 )
     return rows
