@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cortexff.engines.rate import Moment, Percept, RateEngine, RateState
+from cortexff.engines.rate import RateEngine
+from cortexff.engines.state import Moment, Percept, RateState
 from cortexff.equations.normalization import length_normalization
 from cortexff.equations.plasticity import apply_gradient, unit_input_rate
 
@@ -79,13 +80,15 @@ def goodness_trace(
     context: Mapping[str, Tensor],
     areas: Sequence[str],
     watch: Callable[[Moment], None] = lambda moment: None,
+    steps: int | None = None,
 ) -> dict[str, Tensor]:
     """Goodness of every block after every step: area → (steps, subjects, cases, versions, blocks).
 
     watch  is shown every moment as it passes
+    steps  how many, if not those of the engine's dynamics
     """
     trace: dict[str, list[Tensor]] = {area: [] for area in areas}
-    for moment in engine.settle(state, percept, context):
+    for moment in engine.settle(state, percept, context, steps):
         watch(moment)
         for area in moment.areas:
             if area in trace:
@@ -114,9 +117,10 @@ def by_goodness(
     """The label whose goodness, averaged over some steps of some areas (all hidden ones), is highest (§3.4).
 
     candidates  context area → (1, 1, labels, units): every label, tried at once; the image's drive serves them all
+    steps       first and last, from 1; the net settles no further
     returns     (subjects, cases)
     """
-    trace = goodness_trace(engine, state, percept, candidates, areas or engine.areas)
+    trace = goodness_trace(engine, state, percept, candidates, areas or engine.areas, steps=steps[1])
     return evidence(engine, {area: window(steps_of, steps) for area, steps_of in trace.items()}).argmax(-1)
 
 

@@ -54,7 +54,7 @@ def test_drive_derivative_is_half_the_derivative_of_log_p(sign, device, random):
     (0.5 * torch.nn.functional.logsigmoid(odds).sum()).backward()
     place = torch.empty(shape, device=device)
     wrong = residual(odds.detach(), torch.tensor(1.0, device=device))
-    found = drive_derivative(activity.detach(), torch.relu(drive).detach(), wrong, (1 - damping) * sign / kappa, place)
+    found = drive_derivative(activity.detach(), (drive > 0).float(), wrong, (1 - damping) * sign / kappa, place)
     assert found is place
     torch.testing.assert_close(found, drive.grad)
 
@@ -62,7 +62,7 @@ def test_drive_derivative_is_half_the_derivative_of_log_p(sign, device, random):
 def test_a_unit_below_zero_does_not_learn():
     """Damping keeps it active for a while, but its drive does not move it."""
     activity, responding = torch.ones(1, 1, 3), torch.tensor([[[2.0, 0.0, 0.5]]])
-    found = drive_derivative(activity, responding, torch.ones(1, 1), 0.7, torch.empty(1, 1, 3))
+    found = drive_derivative(activity, responding.sign(), torch.ones(1, 1), 0.7, torch.empty(1, 1, 3))
     torch.testing.assert_close(found, torch.tensor([[[0.7, 0.0, 0.7]]]))
 
 
@@ -81,7 +81,7 @@ def test_an_update_does_not_move_the_normalized_output(sign, positive, random):
     weights, x = random_area(random, mean_square=True)
     y = torch.relu(x @ weights.T)
     wrong = residual(log_odds(sum_of_squares(y), 270.0, 20.0, sign), torch.tensor(positive))
-    delta = drive_derivative(y[:, None], y[:, None], wrong[:, None], sign / 20.0, torch.empty_like(y[:, None]))
+    delta = drive_derivative(y[:, None], y[:, None].sign(), wrong[:, None], sign / 20.0, torch.empty_like(y[:, None]))
     after = torch.relu(x @ (weights + 0.1 * weight_gradient(delta, x[None])[0]).T)
     assert not torch.allclose(after, y, rtol=1e-3)
     torch.testing.assert_close(length_normalization(after), length_normalization(y))

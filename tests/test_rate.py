@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from cortexff.engines import rate
 from cortexff.engines.rate import STEPS_PER_PRODUCT, Plasticity, RateDynamics, RateEngine, RateState
 from cortexff.equations.normalization import length_normalization
 from cortexff.equations.plasticity import one_shot_rate
@@ -80,8 +79,9 @@ def scene(net: nx.MultiDiGraph, is_positive: tuple[bool, ...] = (True, False), s
     for part in (state.biases, state.weight_averages, state.bias_averages):
         for name, array in part.items():
             part[name] = array + 0.3 * tensor_like(random, array)
-    for name, mask in engine.masks.items():
-        state.weight_averages[name] *= mask
+    for name, projection in engine.projections.items():
+        if projection.mask is not None:
+            state.weight_averages[name] *= projection.mask
     for area, array in state.mean_activity.items():
         state.mean_activity[area] = tensor_like(random, array).abs()
     images, context = {}, {}
@@ -97,6 +97,15 @@ def scene(net: nx.MultiDiGraph, is_positive: tuple[bool, ...] = (True, False), s
 
 def tensor_like(random: np.random.Generator, array: Tensor) -> Tensor:
     return torch.from_numpy(random.standard_normal(array.shape, dtype=np.float32)).to(array.device)
+
+
+def full(engine: RateEngine, state: RateState) -> RateState:
+    """The same state with every projection as a full matrix, (subjects, target units, source units)."""
+    weights, averages = (
+        {name: engine.projections[name].matrix(array) for name, array in part.items()}
+        for part in (state.weights, state.weight_averages)
+    )
+    return replace(state, weights=weights, weight_averages=averages)
 
 
 def equal(left: RateState, right: RateState) -> bool:
@@ -178,7 +187,7 @@ def normalized(activity: Tensor) -> Tensor:
 
 def reference_update(given: Scene, plasticity: Plasticity) -> RateState:
     """One update by autograd, in float64: nothing of the engine but its settings, its weights, its order of areas."""
-    net, dynamics, old = given.engine.net, given.engine.dynamics, given.state
+    net, dynamics, old = given.engine.net, given.engine.dynamics, full(given.engine, given.state)
     real = {path: array.double().cpu() for path, array in old.arrays().items()}
     weights = {name: real[f"weights/{name}"].requires_grad_() for name in old.weights}
     biases = {area: real[f"biases/{area}"].requires_grad_() for area in old.biases}
@@ -250,7 +259,7 @@ def reference_update(given: Scene, plasticity: Plasticity) -> RateState:
 def assert_one_update_is_the_gradient(given: Scene, plasticity: Plasticity) -> None:
     wanted = reference_update(given, plasticity).arrays()
     given.learn(plasticity)
-    for path, array in given.state.arrays().items():
+    for path, array in full(given.engine, given.state).arrays().items():
         assert array.dtype == torch.float32
         error = (array.double().cpu() - wanted[path]).norm() / wanted[path].norm().clamp(min=1e-3)
         assert error < 1e-5, f"{path}: off by {error:.1e}"
@@ -547,11 +556,12 @@ def test_a_masked_weight_stays_zero(precision):
     given.state = given.engine.start(0, range(2))
     for _ in range(5):
         given.learn(Plasticity(3.0))
+    state = full(given.engine, given.state)
     for source, target, name in net.edges(keys=True):
         there = brute_mask(net, source, target, name).bool()
-        assert (given.state.weights[name][:, ~there] == 0).all()
-        assert (given.state.weight_averages[name][:, ~there] == 0).all()
-        assert (given.state.weights[name][:, there] != 0).all()
+        assert (state.weights[name][:, ~there] == 0).all()
+        assert (state.weight_averages[name][:, ~there] == 0).all()
+        assert (state.weights[name][:, there] != 0).all()
 
 
 def test_newborn_drive_has_unit_variance():
@@ -638,24 +648,64 @@ def test_bfloat16_is_for_products_alone(device):
             assert (array - wanted).norm() <= BFLOAT16_TOLERANCE * wanted.norm().clamp(min=1e-3), path
 
 
-def test_the_working_set_does_not_grow_with_the_steps(monkeypatch):
+def test_the_working_set_does_not_grow_with_the_steps():
     """Nothing is kept of a step but its share of the sum."""
-    made = []
-
-    class Watched(rate._Gradients):
-        def __init__(self, *arguments) -> None:
-            super().__init__(*arguments)
-            made.append(self)
-
-    monkeypatch.setattr(rate, "_Gradients", Watched)
     sizes = {}
     for steps in (1, STEPS_PER_PRODUCT, 5 * STEPS_PER_PRODUCT + 1):
-        scene(model(*FIGURE_3), steps=steps).learn(BARE)
-        parts = [p for p in vars(made[-1]).values() if isinstance(p, dict)]
-        sizes[steps] = sum(array.nbytes for p in parts for array in p.values() if isinstance(array, Tensor))
-        slots = {array.shape[1] for p in (made[-1].derivatives, made[-1].heard) for array in p.values()}
-        assert slots == {min(steps, STEPS_PER_PRODUCT)}
-    assert sizes[1] < sizes[STEPS_PER_PRODUCT] == sizes[5 * STEPS_PER_PRODUCT + 1]
+        given = scene(random_net(7), steps=steps)
+        given.learn(BARE)
+        sizes[steps] = sum(array.nbytes for array in given.engine.workspace.kept.values())
+    assert sizes[1] < sizes[STEPS_PER_PRODUCT] >= sizes[5 * STEPS_PER_PRODUCT + 1]
+
+
+def test_the_second_update_makes_no_new_arrays():
+    given = scene(random_net(7))
+    given.learn(BARE)
+    before = {name: array.data_ptr() for name, array in given.engine.workspace.kept.items()}
+    given.learn(BARE)
+    assert {name: array.data_ptr() for name, array in given.engine.workspace.kept.items()} == before
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_two_settles_side_by_side_stay_apart(precision):
+    """One engine serves two states in turn, and its arrays and converted weights are not mixed up."""
+    net = random_net(7)
+    one, other = (scene(net, seed=seed, precision=precision) for seed in (1, 2))
+    wanted = [each.settled()[-1][-1] for each in (one, other)]
+    other.engine = one.engine
+    percepts = [one.engine.look(each.state, each.images) for each in (one, other)]
+    settles = [one.engine.settle(each.state, p, each.context) for each, p in zip((one, other), percepts, strict=True)]
+    for moments in zip(*settles, strict=True):
+        found = [{area: y.clone() for area, y in moment.activity.items()} for moment in moments]
+    for ours, theirs in zip(found, wanted, strict=True):
+        assert all(torch.equal(ours[area], theirs[area]) for area in theirs)
+
+
+@pytest.mark.parametrize("change", ["update", "in place", "replaced"])
+def test_bfloat16_products_see_changed_weights(change):
+    given = scene(model(*FIGURE_3), precision="bfloat16")
+    given.settled()
+    if change == "update":
+        given.learn(Plasticity(30.0))
+    elif change == "in place":
+        given.state.weights["retina→V1"].mul_(-1)
+    else:
+        given.state.weights["retina→V1"] = -given.state.weights["retina→V1"]
+    fresh = replace(given, engine=RateEngine(given.engine.net, given.engine.dynamics))
+    ours, theirs = (each.settled()[-1][-1] for each in (given, fresh))
+    assert all(torch.equal(ours[area], theirs[area]) for area in theirs)
+
+
+def test_a_settle_may_end_early():
+    given = scene(random_net(7), steps=6)
+    percept = given.engine.look(given.state, given.images)
+    whole = given.settled()
+    short = [
+        {area: y.clone() for area, y in moment.activity.items()}
+        for moment in given.engine.settle(given.state, percept, given.context, steps=4)
+    ]
+    assert len(short) == 4
+    assert all(torch.equal(short[3][area], whole[3][2][area]) for area in short[3])
 
 
 # ------------------------------------------------------------------------ learning a task

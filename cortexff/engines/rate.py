@@ -1,157 +1,58 @@
 """The rate engine: damped recurrent Forward-Forward on any checked graph (§3.4), in closed form.
 
-Every array has a leading axis of *subjects*: a cohort is simulated at once and its members never meet. Then come the
-*cases* (images), the *versions* of a case (the label it is shown with: right and wrong, or all ten candidates) and the
-units of an area. An axis of length 1 is shared: an image is projected once for all its versions.
+Arrays are (subjects, cases, versions, units), as ``state.py`` explains; a projection takes cases and versions as rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
 
 import networkx as nx
 import numpy as np
 import torch
 from torch import Tensor
 
+from cortexff.engines import ranks
+from cortexff.engines.projections import AllToAll, Local
+from cortexff.engines.state import Activity, Moment, Percept, Plasticity, RateDynamics, RateState
+from cortexff.engines.workspace import Take, Workspace
 from cortexff.equations import goodness as goodness_equations
 from cortexff.equations import plasticity as plasticity_equations
 from cortexff.equations.normalization import length_normalization, peer_derivative
 from cortexff.graph import afferents, hidden_areas
 from cortexff.random_streams import generator
-from cortexff.receptive_fields import connection_mask
-
-Activity = dict[str, Tensor]  # area → (subjects, cases, versions, units)
 
 STEPS_PER_PRODUCT = 8  # steps gathered before one gradient product; bounds memory whatever the number of steps
 
 
-@dataclass(frozen=True)
-class RateDynamics:
-    """How areas move (§3.4); the defaults are the paper's.
-
-    damping      share of the previous activity that is kept in a step
-    steps        steps after the bottom-up pass
-    alternating  update even areas from odd ones, then odd from even, as in the paper's preliminary experiment
-    precision    of the products, ``float32`` or ``bfloat16``; weights, sums and updates are float32
-    device       ``cpu`` or ``cuda``
-    """
-
-    damping: float = 0.3
-    steps: int = 8
-    alternating: bool = False
-    precision: str = "float32"
-    device: str = "cpu"
-
-
-@dataclass(frozen=True)
-class Plasticity:
-    """How weights change; the constants are those of the author's released code unless a protocol says otherwise.
-
-    learning_rate       ε for input of length 1 (``plasticity.unit_input_rate``)
-    gradient_average    share of the running average of the gradient that is kept in an update
-    weight_cost         share of the weights that is taken off, times the learning rate
-    peer_normalization  strength of the pull towards the mean activity of the area (note 9)
-    activity_average    share of the running mean activity that is kept in an update
-    """
-
-    learning_rate: float
-    gradient_average: float = 0.9
-    weight_cost: float = 0.001
-    peer_normalization: float = 0.03
-    activity_average: float = 0.9
-
-
-@dataclass
-class RateState:
-    """Everything an engine changes. Each dictionary maps a name to an array with a leading axis of subjects.
-
-    weights, weight_averages  projection → (subjects, target units, source units); running average of the gradient
-    biases, bias_averages     area → (subjects, units)
-    mean_activity             area → (subjects, units), running mean over real cases
-    """
-
-    weights: dict[str, Tensor] = field(default_factory=dict)
-    weight_averages: dict[str, Tensor] = field(default_factory=dict)
-    biases: dict[str, Tensor] = field(default_factory=dict)
-    bias_averages: dict[str, Tensor] = field(default_factory=dict)
-    mean_activity: dict[str, Tensor] = field(default_factory=dict)
-
-    def arrays(self) -> dict[str, Tensor]:
-        """Every array under a flat name such as ``weights/V1→V2``; :meth:`from_arrays` is the exact inverse."""
-        return {
-            f"{part.name}/{name}": array for part in fields(self) for name, array in getattr(self, part.name).items()
-        }
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, Tensor]) -> RateState:
-        state = cls()
-        for path, array in arrays.items():
-            part, name = path.split("/", 1)
-            getattr(state, part)[name] = array
-        return state
-
-    def select(self, members: Sequence[int]) -> RateState:
-        """A copy with some members of the cohort, in the order given."""
-        return self.from_arrays({path: array[list(members)] for path, array in self.arrays().items()})
-
-    def replace(self, members: Sequence[int], part: RateState) -> None:
-        """Put the members of a smaller cohort back in their places."""
-        theirs = part.arrays()
-        for path, array in self.arrays().items():
-            array[list(members)] = theirs[path]
-
-
-@dataclass
-class Percept:
-    """What the bottom-up pass leaves behind: the drive from the input, and the activity it evokes."""
-
-    input_drive: Activity
-    activity: Activity
-
-
-@dataclass
-class Moment:
-    """One update of some areas within a settle. The arrays are reused by the next one: copy what you keep.
-
-    step      1, 2, ... (0 is the bottom-up pass)
-    group     number, within the step, of the areas updated together
-    areas     those areas
-    heard     area → normalized activity that was listened to
-    response  area → rectified drive
-    activity  area → damped activity before normalization
-    """
-
-    step: int
-    group: int
-    areas: Sequence[str]
-    heard: Activity
-    response: Activity
-    activity: Activity
-
-
 class RateEngine:
-    """``start`` makes weights, ``look`` and ``settle`` bring activity, ``learn`` changes the weights."""
+    """``start`` makes weights, ``look`` and ``settle`` bring activity, ``learn`` changes the weights.
 
-    def __init__(self, net: nx.MultiDiGraph, dynamics: RateDynamics | None = None) -> None:
+    tiled  store and multiply local receptive fields in tiles; without, as full matrices with zeros (for comparison)
+    """
+
+    def __init__(self, net: nx.MultiDiGraph, dynamics: RateDynamics | None = None, tiled: bool = True) -> None:
         self.net = net
         self.dynamics = dynamics or RateDynamics()
         self.device = torch.device(self.dynamics.device)
         self.product_type = {"float32": torch.float32, "bfloat16": torch.bfloat16}[self.dynamics.precision]
         self.areas = hidden_areas(net)
+        self.units = dict(net.nodes(data="units"))
         self.sources = {area: afferents(net, area) for area in self.areas}  # (source area, projection name)
         # Areas are updated together, from what they heard of each other the step before.
         self.groups = [self.areas[0::2], self.areas[1::2]] if self.dynamics.alternating else [self.areas]
-        self.masks: dict[str, Tensor] = {}
-        for source, target, name, projection in net.edges(keys=True, data=True):
-            if (field_ := projection["receptive_field"]) is not None:
-                mask = connection_mask(net.nodes[source]["shape"], net.nodes[target]["shape"], field_)
-                self.masks[name] = torch.from_numpy(mask).to(self.device, torch.float32)
+        self.projections: dict[str, AllToAll] = {}
+        for source, target, name, receptive_field in net.edges(keys=True, data="receptive_field"):
+            if receptive_field is None:
+                self.projections[name] = AllToAll(source, self.units[source], self.units[target])
+            else:
+                shapes = (net.nodes[area]["shape"] for area in (source, target))
+                self.projections[name] = Local(source, *shapes, receptive_field, self.device, tiled)
         self.inputs_heard = {
-            area: sum(self._fan_in(source, area, name).mean().item() for source, name in self.sources[area])
-            for area in self.areas
+            area: sum(self.projections[name].inputs for _, name in self.sources[area]) for area in self.areas
         }
+        self.workspace = Workspace(self.device)
+        self.converted: dict[str, tuple[Tensor, int, Tensor]] = {}
 
     # ------------------------------------------------------------------ start
 
@@ -159,29 +60,23 @@ class RateEngine:
         """Weights of newborn subjects: each projection brings its share of a drive of unit variance."""
         state = RateState()
         for area in self.areas:
-            units = self.net.nodes[area]["units"]
-            projections = self.sources[area]
-            for source, name in projections:
-                scale = 1.0 / np.sqrt(self._fan_in(source, area, name) * len(projections))
-                shape = (units, self.net.nodes[source]["units"])
-                drawn = [
-                    generator(seed, k, f"weights/{name}").standard_normal(shape, dtype=np.float32) for k in subjects
-                ]
-                weights = torch.from_numpy(np.stack(drawn)).mul_(torch.from_numpy(scale).float().unsqueeze(-1))
-                state.weights[name] = weights.to(self.device)
-                if name in self.masks:
-                    state.weights[name] *= self.masks[name]
+            units = self.units[area]
+            for source, name in self.sources[area]:
+                projection = self.projections[name]
+                scale = torch.from_numpy(1.0 / np.sqrt(projection.fan_in * len(self.sources[area]))).float()
+                drawn = []
+                for subject in subjects:
+                    stream = generator(seed, subject, f"weights/{name}")
+                    matrix = torch.from_numpy(stream.standard_normal((units, self.units[source]), dtype=np.float32))
+                    drawn.append(projection.stored(matrix.mul_(scale.unsqueeze(-1))))
+                state.weights[name] = torch.stack(drawn).to(self.device)
+                if projection.mask is not None:
+                    state.weights[name] *= projection.mask
                 state.weight_averages[name] = torch.zeros_like(state.weights[name])
             state.biases[area] = torch.zeros(len(subjects), units, device=self.device)
             state.bias_averages[area] = torch.zeros_like(state.biases[area])
             state.mean_activity[area] = torch.full_like(state.biases[area], 0.5)
         return state
-
-    def _fan_in(self, source: str, area: str, name: str) -> np.ndarray:
-        """Source units that each unit of an area reads through one projection, (units,)."""
-        if name in self.masks:
-            return self.masks[name].sum(1).cpu().numpy()
-        return np.full(self.net.nodes[area]["units"], self.net.nodes[source]["units"])
 
     # ----------------------------------------------------------------- settle
 
@@ -192,71 +87,111 @@ class RateEngine:
         returns  the input's drive and the activity of every hidden area, both (subjects, cases, 1, units)
         """
         weights = self._product_weights(state)
-        heard = {area: length_normalization(image.float()) for area, image in images.items()}
         cases = next(iter(images.values())).shape[1:3]
-        input_drive, activity = {}, {}
-        for area in self.areas:
-            drive = state.biases[area][:, None, None].expand(-1, *cases, -1)
-            for source, name in self.sources[area]:
-                if source in images:
-                    drive = drive + self._project(heard[source], weights[name])
-            input_drive[area] = drive
-            for source, name in afferents(self.net, area, "bottom_up"):
-                if source not in images:
-                    drive = drive + self._project(heard[source], weights[name])
-            activity[area] = torch.relu(drive)
-            heard[area] = length_normalization(activity[area])
+        input_drive, activity, heard = {}, {}, {}
+        with self.workspace.lend("look") as take:
+            for area, image in images.items():
+                heard[area] = length_normalization(image.float())
+            for area in self.areas:
+                drive = state.biases[area][:, None, None].expand(-1, *cases, -1)
+                drive = drive.clone(memory_format=torch.contiguous_format)
+                for source, name in self.sources[area]:
+                    if source in images:
+                        self._add_drive(take, drive, name, heard[source], weights[name])
+                input_drive[area], activity[area] = drive, drive.clone()
+                for source, name in afferents(self.net, area, "bottom_up"):
+                    if source not in images:
+                        self._add_drive(take, activity[area], name, heard[source], weights[name])
+                activity[area].clamp_(min=0.0)
+                heard[area] = length_normalization(activity[area], out=take(f"heard by all/{area}", drive.shape))
         return Percept(input_drive, activity)
 
-    def settle(self, state: RateState, percept: Percept, context: Mapping[str, Tensor]) -> Iterator[Moment]:
+    def settle(
+        self,
+        state: RateState,
+        percept: Percept,
+        context: Mapping[str, Tensor],
+        steps: int | None = None,
+        gathered: int = 0,
+    ) -> Iterator[Moment]:
         """Let the hidden areas run on a still image with their context held fixed (§3.4).
 
-        context  context area → (subjects or 1, cases or 1, versions, units), such as candidate labels
-        yields   a moment a step (two where areas alternate)
+        context   context area → (subjects or 1, cases or 1, versions, units), such as candidate labels
+        steps     how many; those of the dynamics unless given
+        gathered  so many steps of what was heard are kept in the rings, for learning
+        yields    a moment a step (two where areas alternate)
         """
+        steps = self.dynamics.steps if steps is None else steps
         weights = self._product_weights(state)
-        damping = self.dynamics.damping
-        fixed, activity, heard = {}, {}, {}
-        for area in self.areas:
-            drive = percept.input_drive[area]
-            for source, name in self.sources[area]:
-                if source in context:
-                    drive = drive + self._project(length_normalization(context[source].float()), weights[name])
-            fixed[area] = drive
-        cases = torch.broadcast_shapes(*(drive.shape[:3] for drive in (*fixed.values(), *context.values())))
-        for area in self.areas:
-            fixed[area] = fixed[area].expand(*cases, -1).contiguous()
-            activity[area] = percept.activity[area].expand(*cases, -1).clone(memory_format=torch.contiguous_format)
-            heard[area] = torch.empty_like(activity[area], dtype=self.product_type)
-            length_normalization(activity[area], out=heard[area])
-        response = {area: torch.empty_like(activity[area]) for area in self.areas}
-        for step in range(1, self.dynamics.steps + 1):
-            for number, group in enumerate(self.groups):
-                for area in group:
-                    drive = fixed[area]
-                    for source, name in self.sources[area]:
-                        if source in heard:
-                            drive = self._add_projection(drive, heard[source], weights[name], out=response[area])
-                    torch.clamp(drive, min=0.0, out=response[area])
-                    activity[area].lerp_(response[area], 1.0 - damping)
-                yield Moment(step, number, group, heard, response, activity)
-                for area in group:
-                    length_normalization(activity[area], out=heard[area])
+        fixed, activity, response, rings = {}, {}, {}, {}
+        with self.workspace.lend("settle") as take:
+            clamped = {area: length_normalization(label.float()) for area, label in context.items()}
+            shapes = [each.shape[:3] for each in (*percept.input_drive.values(), *clamped.values())]
+            cases = torch.broadcast_shapes(*shapes)
+            for area in self.areas:
+                shape = (*cases, self.units[area])
+                fixed[area] = take(f"fixed/{area}", shape).copy_(percept.input_drive[area])
+                activity[area] = take(f"activity/{area}", shape).copy_(percept.activity[area])
+                response[area] = take(f"response/{area}", shape)
+                for source, name in self.sources[area]:
+                    if source in clamped:
+                        self._add_drive(take, fixed[area], name, clamped[source], weights[name])
+                    elif source in self.areas:
+                        size = (cases[0], gathered + 1, cases[1] * cases[2], self.product_type)
+                        rings[name] = self.projections[name].ring(take, *size)
+
+            def pass_on(area: str, place: int) -> None:
+                heard = take(f"normalized/{self.units[area]}", activity[area].shape)
+                length_normalization(activity[area], out=heard)
+                for _, _, name in self.net.out_edges(area, keys=True):
+                    self.projections[name].hear(rings[name], place, heard.flatten(1, 2))
+
+            places = dict.fromkeys(self.areas, 0)
+            for step in range(1, steps + 1):
+                if step == 1 or (gathered and (step - 1) % gathered == 0):
+                    for area in self.areas:
+                        places[area] = 0
+                        pass_on(area, 0)
+                for number, group in enumerate(self.groups):
+                    for area in group:
+                        drive, out = fixed[area].flatten(1, 2), response[area].flatten(1, 2)
+                        for source, name in self.sources[area]:
+                            if name in rings:
+                                self.projections[name].add_drive(
+                                    take, drive, weights[name], rings[name], places[source], out
+                                )
+                                drive = out
+                        torch.clamp(drive, min=0.0, out=out)
+                        activity[area].lerp_(response[area], 1.0 - self.dynamics.damping)
+                    yield Moment(step, number, group, response, activity, rings, dict(places))
+                    if (step, group) != (steps, self.groups[-1]):
+                        for area in group:
+                            places[area] += gathered > 0
+                            pass_on(area, places[area])
 
     def _product_weights(self, state: RateState) -> dict[str, Tensor]:
-        return {name: weights.to(self.product_type) for name, weights in state.weights.items()}
+        """Weights in the precision of the products, converted anew only when they have changed."""
+        if self.product_type is torch.float32:
+            return state.weights
+        for name, weights in state.weights.items():
+            source, version, converted = self.converted.get(name, (None, None, None))
+            if source is not weights:  # another settle may still need what was converted before
+                converted = torch.empty_like(weights, dtype=self.product_type)
+            if source is not weights or version != weights._version:
+                self.converted[name] = (weights, weights._version, converted.copy_(weights))
+        return {name: self.converted[name][2] for name in state.weights}
 
-    def _project(self, heard: Tensor, weights: Tensor) -> Tensor:
-        """Drive that a projection brings: (subjects, cases, versions, sources) → (..., targets), in float32."""
-        rows = heard.expand(len(weights), -1, -1, -1).flatten(1, 2).to(weights.dtype)
-        return torch.bmm(rows, weights.mT).float().unflatten(1, heard.shape[1:3])
+    def _ring(self, take: Take, name: str, heard: Tensor, cases: Sequence[int]) -> Tensor:
+        """What a projection hears of a still source, in one place; ``cases`` are (subjects, cases, versions)."""
+        rows = heard.expand(*cases, -1).flatten(1, 2)
+        ring = self.projections[name].ring(take, *rows.shape[:1], 1, rows.shape[1], self.product_type)
+        self.projections[name].hear(ring, 0, rows)
+        return ring
 
-    def _add_projection(self, drive: Tensor, heard: Tensor, weights: Tensor, out: Tensor) -> Tensor:
-        rows = heard.flatten(1, 2)
-        if weights.dtype == drive.dtype:
-            torch.baddbmm(drive.flatten(1, 2), rows, weights.mT, out=out.flatten(1, 2))
-            return out
-        return torch.add(drive, torch.bmm(rows, weights.mT).view_as(drive), out=out)
+    def _add_drive(self, take: Take, drive: Tensor, name: str, heard: Tensor, weights: Tensor) -> None:
+        """Add to a drive, (subjects, cases, versions, units), what a projection brings from a still source."""
+        ring, rows = self._ring(take, name, heard, drive.shape[:3]), drive.flatten(1, 2)
+        self.projections[name].add_drive(take, rows, weights, ring, 0, out=rows)
 
     # ------------------------------------------------------------------ learn
 
@@ -291,66 +226,28 @@ class RateEngine:
         """One local update from one minibatch (eq. 3), averaged over steps; ``state`` is changed in place.
 
         Each version's gradient is a mean over cases, and the versions' gradients are added. Nothing is kept of a step
-        but its share of the sum.
+        but its share of the sum. Where a run has several ranks, each brings its share of the minibatch, and all make
+        the same update.
 
         percept      of ``images``, from the same weights
         context      as in :meth:`settle`, one version for each entry of ``is_positive``
         is_positive  for each version, whether it is real data; positive alone is wake, negative alone is sleep
         """
-        gradients = _Gradients(self, state, percept, images, context, len(is_positive))
-        positive = torch.tensor(is_positive, device=self.device, dtype=torch.float32).view(-1, 1)
-        reals = [version for version, real in enumerate(is_positive) if real]
-        peers = {a: peer_derivative(state.mean_activity[a], plasticity.peer_normalization) for a in self.areas}
-        mean_activity = {area: torch.zeros_like(mean) for area, mean in state.mean_activity.items()}
-
-        for moment in self.settle(state, percept, context):
-            gradients.hear(moment)
-            for area in moment.areas:
-                settings = self.net.nodes[area]["goodness"]
-                blocks = (settings.blocks, -1)
-                activity = moment.activity[area].unflatten(-1, blocks)
-                log_odds = self.log_odds(area, self.goodness(area, moment.activity[area]))
-                gain = (
-                    (1.0 - self.dynamics.damping)
-                    * goodness_equations.SIGNS[settings.sign]
-                    * goodness_equations.MEASURES[settings.measure].slope(activity.shape[-1])
-                    / settings.temperature
-                )
-                derivative = plasticity_equations.drive_derivative(
-                    activity,
-                    moment.response[area].unflatten(-1, blocks),
-                    plasticity_equations.residual(log_odds, positive),
-                    gain,
-                    out=gradients.scratch(area).unflatten(-1, blocks),
-                ).flatten(-2)
-                for version in reals:
-                    mean_activity[area] += moment.activity[area][:, :, version].mean(1) / len(reals)
-                    if plasticity.peer_normalization:
-                        derivative[:, :, version] += peers[area].unsqueeze(1)
-                gradients.add(moment, area, derivative)
-
-        for area in self.areas:
-            rate = plasticity_equations.unit_input_rate(plasticity.learning_rate, self.inputs_heard[area])
-            smooth = (rate, plasticity.gradient_average, plasticity.weight_cost)
-            for source, name in self.sources[area]:
-                gradient = gradients.of_projection(source, area, name)
-                plasticity_equations.apply_gradient(state.weights[name], state.weight_averages[name], gradient, *smooth)
-            # The weight cost leaves biases alone, as in the author's code.
-            plasticity_equations.apply_gradient(
-                state.biases[area],
-                state.bias_averages[area],
-                gradients.of_bias(area),
-                rate,
-                plasticity.gradient_average,
-                0.0,
-            )
-            if reals:
-                average = mean_activity[area] / self.dynamics.steps
-                state.mean_activity[area].lerp_(average, 1.0 - plasticity.activity_average)
+        with self.workspace.lend("learn") as take:
+            gradients = _Gradients(self, take, state, percept, is_positive, plasticity)
+            for moment in self.settle(state, percept.shown(len(is_positive)), context, gathered=gradients.slots):
+                for area in moment.areas:
+                    gradients.add(moment, area)
+            summed = {}
+            for area in self.areas:
+                summed[area] = ranks.add_up(gradients.close(area, {**images, **context}))
+            for area in self.areas:
+                summed[area]()
+                gradients.apply(area)
 
 
 class _Gradients:
-    """Sums the local gradients of a settle in one working set, whatever its number of steps.
+    """The local gradients of one update, summed over a settle in one working set, whatever its number of steps.
 
     A few steps of derivatives and of what was heard are gathered side by side, so that one product serves them all.
     What comes from a clamped area is the same at every step: the derivatives are summed first and meet it once.
@@ -359,70 +256,101 @@ class _Gradients:
     def __init__(
         self,
         engine: RateEngine,
+        take: Take,
         state: RateState,
         percept: Percept,
-        images: Mapping[str, Tensor],
-        context: Mapping[str, Tensor],
-        versions: int,
+        is_positive: Sequence[bool],
+        plasticity: Plasticity,
     ) -> None:
-        self.engine, self.cases = engine, next(iter(percept.activity.values())).shape[1]
-        self.clamped = {area: length_normalization(x.float()) for area, x in (*images.items(), *context.items())}
+        self.engine, self.take, self.state, self.plasticity = engine, take, state, plasticity
+        self.positive = torch.tensor(is_positive, device=engine.device, dtype=torch.float32).view(-1, 1)
+        self.reals = [version for version, real in enumerate(is_positive) if real]
+        subjects, cases = next(iter(percept.activity.values())).shape[:2]
         self.slots = min(engine.dynamics.steps, STEPS_PER_PRODUCT)
-        shape = (next(iter(state.biases.values())).shape[0], self.slots, self.cases, versions)
-        self.derivatives, self.scratches, self.heard, self.sums, self.products = {}, {}, {}, {}, {}
+        self.share = 1.0 / (cases * ranks.count() * engine.dynamics.steps)  # of one case and step in the means
+        self.derivatives, self.sums, self.seen, self.pulls = {}, {}, {}, {}
         for area in engine.areas:
-            units = engine.net.nodes[area]["units"]
-            make = {"device": engine.device, "dtype": engine.product_type}
-            self.derivatives[area] = torch.empty(*shape, units, **make)
-            if engine.product_type is not torch.float32:
-                self.scratches[area] = torch.empty(shape[0], *shape[2:], units, device=engine.device)
-            self.sums[area] = torch.zeros(shape[0], *shape[2:], units, device=engine.device)
-        for number, group in enumerate(engine.groups):
-            for source in {s for area in group for s, _ in engine.sources[area] if s in engine.areas}:
-                units = engine.net.nodes[source]["units"]
-                self.heard[number, source] = torch.empty(*shape, units, device=engine.device, dtype=engine.product_type)
-        self.slot = 0
+            shape = (subjects, self.slots, cases, len(is_positive), engine.units[area])
+            self.derivatives[area] = take(f"derivatives/{area}", shape, engine.product_type)
+            self.sums[area] = take(f"sums/{area}", (subjects, *shape[2:])).zero_()
+            self.seen[area] = torch.zeros_like(state.mean_activity[area])
+            self.pulls[area] = peer_derivative(state.mean_activity[area], plasticity.peer_normalization * self.share)
+        self.gradients = {name: take(f"weights/{name}", weights.shape) for name, weights in state.weights.items()}
+        self.biases: Activity = {}
 
-    def hear(self, moment: Moment) -> None:
-        """Keep what the moment's areas listened to."""
-        self.slot = (moment.step - 1) % self.slots
-        for (number, source), gathered in self.heard.items():
-            if number == moment.group:
-                gathered[:, self.slot] = moment.heard[source]
+    def add(self, moment: Moment, area: str) -> None:
+        """Take in an area's derivative by its drive, of one step (eq. 3)."""
+        engine, slot = self.engine, (moment.step - 1) % self.slots
+        settings = engine.net.nodes[area]["goodness"]
+        blocks = (settings.blocks, -1)
+        activity = moment.activity[area].unflatten(-1, blocks)
+        gathered = self.derivatives[area][:, slot]
+        exact = gathered.dtype is torch.float32
+        derivative = gathered if exact else self.take(f"derivative/{engine.units[area]}", gathered.shape)
+        log_odds = engine.log_odds(area, engine.goodness(area, moment.activity[area]))
+        gain = (
+            (1.0 - engine.dynamics.damping)
+            * goodness_equations.SIGNS[settings.sign]
+            * goodness_equations.MEASURES[settings.measure].slope(activity.shape[-1])
+            / settings.temperature
+        )
+        plasticity_equations.drive_derivative(
+            activity,
+            moment.response[area].sign_().unflatten(-1, blocks),  # rectified: its sign says who is active
+            plasticity_equations.residual(log_odds, self.positive),
+            gain * self.share,
+            out=derivative.unflatten(-1, blocks),
+        )
+        for version in self.reals:
+            self.seen[area] += moment.activity[area][:, :, version].sum(1)
+            if self.plasticity.peer_normalization:
+                derivative[:, :, version] += self.pulls[area].unsqueeze(1)
+        self.sums[area] += derivative
+        if not exact:
+            gathered.copy_(derivative)
+        if slot + 1 == self.slots or moment.step == engine.dynamics.steps:
+            steps = self.derivatives[area][:, : slot + 1].flatten(2, 3)
+            for source, name in engine.sources[area]:
+                if name in moment.rings:
+                    ring, first = moment.rings[name], moment.places[source] - slot
+                    more = moment.step > self.slots
+                    engine.projections[name].add_gradient(self.take, steps, ring, first, self.gradients[name], more)
 
-    def scratch(self, area: str) -> Tensor:
-        """Where an area's derivative of this moment is to be written, (subjects, cases, versions, units), float32."""
-        return self.scratches[area] if self.scratches else self.derivatives[area][:, self.slot]
+    def close(self, area: str, clamped: Mapping[str, Tensor]) -> list[Tensor]:
+        """Finish an area's sums with what it hears of clamped areas; returns all that ranks have to add up."""
+        engine = self.engine
+        for source, name in engine.sources[area]:
+            if source in clamped:
+                heard, derivative = length_normalization(clamped[source].float()), self.sums[area]
+                if heard.shape[2] == 1:  # one image for all versions
+                    derivative = derivative.sum(2, keepdim=True)
+                rows = derivative.flatten(1, 2).unsqueeze(1).to(engine.product_type)
+                ring = engine._ring(self.take, name, heard, derivative.shape[:3])
+                engine.projections[name].add_gradient(self.take, rows, ring, 0, self.gradients[name], more=False)
+            if (mask := engine.projections[name].mask) is not None:
+                self.gradients[name] *= mask
+        self.biases[area] = self.sums[area].sum((1, 2))
+        gradients = [self.gradients[name] for _, name in engine.sources[area]]
+        return [*gradients, self.biases[area], self.seen[area]]
 
-    def add(self, moment: Moment, area: str, derivative: Tensor) -> None:
-        """Take in an area's derivative by its drive."""
-        if self.scratches:
-            self.derivatives[area][:, self.slot] = derivative
-        if self.slot + 1 < self.slots and moment.step < self.engine.dynamics.steps:
-            return
-        gathered = self.derivatives[area][:, : self.slot + 1]
-        self.sums[area] += gathered.sum(1, dtype=torch.float32)
-        for source, name in self.engine.sources[area]:
-            if (heard := self.heard.get((moment.group, source))) is not None:
-                heard = heard[:, : self.slot + 1]
-                product = plasticity_equations.weight_gradient(gathered.flatten(1, 3), heard.flatten(1, 3))
-                self.products[name] = self.products[name] + product if name in self.products else product.float()
-
-    def of_projection(self, source: str, target: str, name: str) -> Tensor:
-        """Gradient of a projection's weights, (subjects, target units, source units): a mean over cases and steps."""
-        gradient = self.products.get(name)
-        if source in self.clamped:
-            derivative, heard = self.sums[target], self.clamped[source]
-            if heard.shape[2] == 1:  # one image for all versions
-                derivative = derivative.sum(2, keepdim=True)
-            heard = heard.expand(*derivative.shape[:3], -1)
-            product_type = self.engine.product_type
-            gradient = plasticity_equations.weight_gradient(
-                derivative.flatten(1, 2).to(product_type), heard.flatten(1, 2).to(product_type)
-            ).float()
-        gradient = gradient.mul_(1.0 / (self.cases * self.engine.dynamics.steps))
-        return gradient.mul_(self.engine.masks[name]) if name in self.engine.masks else gradient
-
-    def of_bias(self, area: str) -> Tensor:
-        """Gradient of an area's biases, (subjects, units)."""
-        return self.sums[area].sum((1, 2)) / (self.cases * self.engine.dynamics.steps)
+    def apply(self, area: str) -> None:
+        """Change an area's weights, biases and running mean activity."""
+        engine, state, plasticity = self.engine, self.state, self.plasticity
+        rate = plasticity_equations.unit_input_rate(plasticity.learning_rate, engine.inputs_heard[area])
+        keep = plasticity.gradient_average
+        for _, name in engine.sources[area]:
+            plasticity_equations.apply_gradient(
+                state.weights[name],
+                state.weight_averages[name],
+                self.gradients[name],
+                rate,
+                keep,
+                plasticity.weight_cost,
+            )
+        # The weight cost leaves biases alone, as in the author's code.
+        plasticity_equations.apply_gradient(
+            state.biases[area], state.bias_averages[area], self.biases[area], rate, keep, 0.0
+        )
+        if self.reals:
+            average = self.seen[area] * (self.share / len(self.reals))
+            state.mean_activity[area].lerp_(average, 1.0 - plasticity.activity_average)

@@ -17,9 +17,9 @@ def length_normalization(activity: Tensor, out: Tensor | None = None) -> Tensor:
     absorbed by the learning rate (``plasticity.unit_input_rate``).
 
     activity  (..., units)
-    out       written in its own precision, where given
+    out       receives the result, where given
     """
-    mean_square = activity.square().mean(-1, keepdim=True)
+    mean_square = torch.linalg.vector_norm(activity, dim=-1, keepdim=True).square_().div_(activity.shape[-1])
     return torch.mul(activity, mean_square.clamp(min=SILENT).rsqrt(), out=out)
 
 

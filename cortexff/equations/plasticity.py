@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+PART = 256  # rows of a sum of two precisions: the array made for its conversion is no larger
+
 
 def residual(log_odds: Tensor, is_positive: Tensor) -> Tensor:
     r"""How wrong a block is about its input: the slope of its log probability by its log odds.
@@ -22,7 +24,7 @@ def residual(log_odds: Tensor, is_positive: Tensor) -> Tensor:
     return is_positive - torch.sigmoid(log_odds)
 
 
-def drive_derivative(activity: Tensor, responding: Tensor, residual: Tensor, gain: float, out: Tensor) -> Tensor:
+def drive_derivative(activity: Tensor, active: Tensor, residual: Tensor, gain: float, out: Tensor) -> Tensor:
     r"""Half the derivative of a block's log probability by the drive of its units: the unit's part of eq. 3.
 
     .. math:: \tfrac12 \frac{\partial \log p}{\partial d_j}
@@ -30,24 +32,34 @@ def drive_derivative(activity: Tensor, responding: Tensor, residual: Tensor, gai
 
     The factor 2 of eq. 3 is left out, as in the author's code; the activity kept from the step before is a given.
 
-    activity    y, (..., blocks, units of a block)
-    responding  rectified drive, same shape: a unit whose drive is below zero does not learn
-    residual    (..., blocks), from :func:`residual`
-    gain        (1 - damping) · sign · slope / κ: what the drive adds to activity times what activity adds to log odds
-    out         receives the result
+    activity  y, (..., blocks, units of a block)
+    active    same shape: 1 where the drive is above zero, 0 where it is not, for there a unit does not learn
+    residual  (..., blocks), from :func:`residual`
+    gain      (1 - damping) · sign · slope / κ: what the drive adds to activity times what activity adds to log odds
+    out       receives the result
     """
-    torch.mul(activity, residual.mul(gain).unsqueeze(-1), out=out)
-    return out.mul_(responding > 0)
+    return torch.mul(activity, residual.mul(gain).unsqueeze(-1), out=out).mul_(active)
 
 
-def weight_gradient(derivative: Tensor, heard: Tensor) -> Tensor:
+def weight_gradient(
+    derivative: Tensor, heard: Tensor, out: Tensor | None = None, more: bool = False, product: Tensor | None = None
+) -> Tensor:
     r"""Eq. 3 summed over cases: :math:`\sum_n \delta_{nj} x_{ni}`.
 
     derivative  δ by the drive, (subjects, cases, target units)
     heard       x, (subjects, cases, source units): normalized activity of the step before
-    returns     (subjects, target units, source units)
+    out         receives the sum, (subjects, target units, source units); made where it is not given
+    more        add to what ``out`` holds
+    product     shaped like ``out``, to multiply in where δ and x have another precision
     """
-    return torch.bmm(derivative.mT, heard)
+    if out is None:
+        return torch.bmm(derivative.mT, heard)
+    if product is None:
+        return torch.baddbmm(out, derivative.mT, heard, beta=float(more), out=out)
+    torch.bmm(derivative.mT, heard, out=product)
+    for part, of_product in zip(out.split(PART, 1), product.split(PART, 1), strict=True):
+        part.add_(of_product) if more else part.copy_(of_product)
+    return out
 
 
 def unit_input_rate(learning_rate: float, inputs: float) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from cortexff import readout
-from cortexff.engines.rate import RateState
+from cortexff.engines.state import RateState
 
 
 @dataclass

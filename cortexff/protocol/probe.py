@@ -15,7 +15,8 @@ from torch import Tensor
 
 from cortexff import readout
 from cortexff.analysis.signal_detection import auroc, criterion, dprime
-from cortexff.engines.rate import Moment, RateEngine, RateState
+from cortexff.engines.rate import RateEngine
+from cortexff.engines.state import Moment, RateState
 from cortexff.log import Variable
 from cortexff.random_streams import generator
 from cortexff.stimuli.labels import candidates, one_hot, shuffled_pixels

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from cortexff import readout
-from cortexff.engines.rate import Plasticity, RateDynamics, RateEngine
+from cortexff.engines.rate import RateEngine
+from cortexff.engines.state import Plasticity, RateDynamics
 from cortexff.errors import CortexffError
 from cortexff.graph import hidden_areas, only_area, with_goodness
 from cortexff.log import Log, Variable

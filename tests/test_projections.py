@@ -1,0 +1,95 @@
+"""Local receptive fields in tiles: the same numbers as the full matrix with zeros, whatever the geometry."""
+
+import numpy as np
+import pytest
+import torch
+
+from cortexff.engines.projections import AllToAll, Local
+from cortexff.engines.workspace import Workspace
+from cortexff.receptive_fields import ReceptiveField, connection_mask, every_field_is_on_map
+
+torch.set_num_threads(1)
+CPU = torch.device("cpu")
+CIFAR = ((32, 32, 3), (32, 32, 3), ReceptiveField((11, 11), (1.0, 1.0)))
+NOTE_8 = [
+    ((28, 28), (4, 4, 128), ReceptiveField((10, 10), (6.0, 6.0))),
+    ((4, 4, 128), (3, 3, 220), ReceptiveField((2, 2), (1.0, 1.0))),
+    ((3, 3, 220), (2, 2, 512), ReceptiveField((2, 2), (1.0, 1.0))),
+]
+
+
+def random_maps(number: int) -> tuple[tuple, tuple, ReceptiveField]:
+    """Two maps and a field between them, topographic or not, whole strides or fractions."""
+    random = np.random.default_rng(number)
+    while True:
+        source, target = (tuple(random.integers(1, 9, size=random.integers(2, 4)).tolist()) for _ in range(2))
+        size = tuple(random.integers(1, 6, size=2).tolist())
+        stride = tuple(
+            float(random.choice([source[axis] / target[axis], random.integers(1, 3), random.uniform(0.3, 2.5)]))
+            for axis in (0, 1)
+        )
+        if all(every_field_is_on_map(source[a], target[a], size[a], stride[a]) for a in (0, 1)):
+            return source, target, ReceptiveField(size, stride)
+
+
+def both(maps: tuple, tiled: bool = True) -> tuple[Local, AllToAll, torch.Tensor]:
+    source, target, field = maps
+    mask = torch.from_numpy(connection_mask(source, target, field)).float()
+    return Local("map", source, target, field, CPU, tiled), AllToAll("map", mask.shape[1], mask.shape[0]), mask
+
+
+def drive_and_gradient(projection: AllToAll, matrix, heard, derivative, dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """Drive at the second place, and the gradient of two sums of steps, the second added to the first."""
+    subjects, places, rows, _ = heard.shape
+    with Workspace(CPU).lend("test") as take:
+        ring = projection.ring(take, subjects, places, rows, dtype)
+        for place in range(places):
+            projection.hear(ring, place, heard[:, place])
+        weights = projection.stored(matrix)
+        fixed = torch.ones(subjects, rows, matrix.shape[1])
+        drive = torch.empty_like(fixed)
+        projection.add_drive(take, fixed, weights.to(dtype), ring, 1, drive)
+        gradient = torch.full_like(weights, torch.nan)
+        projection.add_gradient(take, derivative[:, :2].to(dtype), ring, 0, gradient, more=False)
+        projection.add_gradient(take, derivative[:, 1:].to(dtype), ring, 2, gradient, more=True)
+        if projection.mask is not None:
+            gradient *= projection.mask
+        return drive, projection.matrix(gradient)
+
+
+@pytest.mark.parametrize("tiled", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("number", range(40))
+def test_tiles_equal_the_full_matrix_with_zeros(number, dtype, tiled):
+    local, dense, mask = both(random_maps(number), tiled)
+    random = torch.Generator().manual_seed(number)
+    matrix = torch.randn(2, *mask.shape, generator=random) * mask
+    heard = torch.randn(2, 4, 3, mask.shape[1], generator=random)
+    derivative = torch.randn(2, 3, 3, mask.shape[0], generator=random)
+    found = drive_and_gradient(local, matrix, heard, derivative, dtype)
+    wanted = drive_and_gradient(dense, matrix, heard, derivative, dtype)
+    tolerance = 1e-5 if dtype is torch.float32 else 0.05
+    torch.testing.assert_close(found[0], wanted[0], rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(found[1], wanted[1] * mask, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("number", range(40))
+def test_a_matrix_comes_back_from_its_tiles(number):
+    local, _, mask = both(random_maps(number))
+    matrix = torch.randn(3, *mask.shape) * mask
+    assert torch.equal(local.matrix(local.stored(matrix)), matrix)
+    assert torch.equal(local.matrix(local.mask), mask)
+    assert local.mask.sum() == mask.sum() and (local.fan_in == mask.sum(1).numpy()).all()
+
+
+@pytest.mark.parametrize("maps, most", [(CIFAR, 2.0), *((maps, 1.3) for maps in NOTE_8)])
+def test_memory_is_that_of_the_synapses(maps, most):
+    """Weights stored are a small multiple of the real synapses; the full matrix of §4 has ten times as many."""
+    local, _, mask = both(maps)
+    assert local.mask.numel() <= most * mask.sum()
+
+
+def test_a_field_without_a_uniform_cut_is_one_tile():
+    local, _, mask = both(((7, 7), (5, 5), ReceptiveField((3, 3), (1.3, 1.3))))
+    assert (local.rows.count, local.columns.count) == (1, 1)
+    assert local.mask.numel() <= mask.numel()
