@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-SMALL_PRODUCT = 16  # a product for n target units costs what one for n + 16 would, measured for n from 24 to 400
+# What a tile costs beside its multiplications, in units of the tile: its patch is copied, and its product is small.
+UNITS_OF_OVERHEAD = 32
 
 
 @dataclass(frozen=True)
@@ -64,57 +65,56 @@ def channels(shape: Sequence[int]) -> int:
 
 @dataclass(frozen=True)
 class Tiles:
-    """Along one axis: target locations in equal tiles, each of which reads one patch of source locations.
+    """Along one axis: target locations in equal tiles, and for each tile the patch of source locations that it reads.
 
-    tile   target locations in a tile
-    count  tiles
-    first  source location at which the first patch starts; may lie beyond the edge
-    step   from the start of a patch to that of the next
-    patch  source locations in a patch: all that a location of the tile reads
+    size     target locations in a tile
+    patches  first and one-past-last source location of each tile's patch
     """
 
-    tile: int
-    count: int
-    first: int
-    step: int
-    patch: int
+    size: int
+    patches: tuple[tuple[int, int], ...]
+
+    def alike(self, source: int) -> Tiles:
+        """The same with patches as long as the longest, moved inside a map of ``source`` locations."""
+        longest = max(end - first for first, end in self.patches)
+        firsts = [min(first, source - longest) for first, _ in self.patches]
+        return Tiles(self.size, tuple((first, first + longest) for first in firsts))
 
     @property
-    def span(self) -> int:
-        """Source locations from the first patch's first to the last one's last."""
-        return (self.count - 1) * self.step + self.patch
+    def read(self) -> int:
+        """Source locations of all patches together."""
+        return sum(end - first for first, end in self.patches)
 
 
 def tiles_along(source: int, target: int, size: int, stride: float) -> Iterator[Tiles]:
-    """Every way to cut an axis into tiles whose patches are alike; the last is one tile, cut off at the edges."""
+    """Every way to cut an axis into equal tiles, from single locations to all in one."""
     starts = field_starts(source, target, size, stride)
-    for tile in range(1, target):
+    for tile in range(1, target + 1):
         if target % tile == 0:
             by_tile = starts.reshape(-1, tile)
-            steps = np.diff(by_tile[:, 0])
-            if (steps == steps[0]).all() and (by_tile - by_tile[:, :1] == by_tile[0] - by_tile[0, 0]).all():
-                patch = int(by_tile[0, -1] - by_tile[0, 0]) + size
-                yield Tiles(tile, len(by_tile), int(starts[0]), int(steps[0]), patch)
-    first, end = max(int(starts[0]), 0), min(int(starts[-1]) + size, source)
-    yield Tiles(target, 1, first, 0, end - first)
+            firsts, ends = np.maximum(by_tile[:, 0], 0), np.minimum(by_tile[:, -1] + size, source)
+            yield Tiles(tile, tuple(zip(firsts.tolist(), ends.tolist(), strict=True)))
 
 
 def best_tiles(
     source_shape: Sequence[int], target_shape: Sequence[int], field: ReceptiveField, whole: bool = False
 ) -> tuple[Tiles, Tiles]:
-    """The cut into tiles, along rows and columns, whose products cost least.
+    """The cut into tiles, along rows and columns, whose products cost least; patches are alike along rows.
 
-    Large tiles multiply many zeros, for their patch holds more than the field of each of their units; small ones make
-    small products, which processors do not do well.
+    Large tiles multiply many zeros, for their patch holds more than the field of each of their units. Small ones copy
+    much, for their patches overlap, and make small products, which processors do not do well.
     whole  leave the map in one piece
     """
 
     def cost(rows: Tiles, columns: Tiles) -> float:
-        units = rows.tile * columns.tile * channels(target_shape)
-        return rows.count * columns.count * rows.patch * columns.patch * (units + SMALL_PRODUCT)
+        units = rows.size * columns.size * channels(target_shape)
+        return rows.read * columns.read * (units + UNITS_OF_OVERHEAD)
 
     choices = [
-        list(tiles_along(source_shape[axis], target_shape[axis], field.size[axis], field.stride[axis]))[-whole:]
+        list(tiles_along(source_shape[axis], target_shape[axis], field.size[axis], field.stride[axis]))
         for axis in (0, 1)
     ]
-    return min(((rows, columns) for rows in choices[0] for columns in choices[1]), key=lambda both: cost(*both))
+    if whole:
+        choices = [axis[-1:] for axis in choices]
+    both = ((rows.alike(source_shape[0]), columns) for rows in choices[0] for columns in choices[1])
+    return min(both, key=lambda tiles: cost(*tiles))

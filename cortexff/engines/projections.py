@@ -6,23 +6,23 @@ area hears lies in a ring of several *places* (steps), so that the gradients of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from cortexff.engines.workspace import Take
 from cortexff.equations.plasticity import weight_gradient
 from cortexff.receptive_fields import ReceptiveField, best_tiles, channels, connection_mask
-
-Take = Callable[..., Tensor]  # (name, shape, dtype) → an array to work in: ``workspace.Workspace.lend``
 
 
 class AllToAll:
     """Every target unit reads every source unit: weights are (subjects, target units, source units)."""
 
-    mask = None
+    mask: Tensor | None = None  # of the weights stored: 1 where there is a synapse; None where all are
+    every_step = False  # whether gradients are added at every step, or for several steps at once
 
     def __init__(self, source: str, source_units: int, target_units: int) -> None:
         self.source, self.inputs = source, source_units
@@ -65,16 +65,19 @@ class AllToAll:
         weight_gradient(derivative.flatten(1, 2), heard.flatten(1, 2), out, more, self._product(take, out, heard.dtype))
 
     def _product(self, take: Take, out: Tensor, dtype: torch.dtype) -> Tensor | None:
-        return take(f"gradient/{self.shape}", out.shape, dtype) if dtype != out.dtype else None
+        return take(f"gradient/{tuple(out.shape)}", out.shape, dtype) if dtype != out.dtype else None
 
 
 class Local(AllToAll):
-    """Units read a rectangle of the source map: weights are (subjects, tile columns, tile rows, tile, patch).
+    """Units read a rectangle of the source map; weights are (subjects, weights of all tiles).
 
-    The units of a tile of neighbouring locations read one patch; the weights from the part of the patch that is not in
-    a unit's own field are zero and stay so. To line up patches without copying each, the source map is kept as
-    *strips*, one for each column of tiles: in a strip, whatever a few rows hold is contiguous.
+    The units of a tile of neighbouring locations read one patch of the source map, and a weight is stored for each unit
+    and place of the patch; those from outside a unit's own field are zero and stay so. The tiles of one column of the
+    map make one product; columns at an edge have narrower patches. What is heard is kept patch by patch, for the last
+    two steps alone: every step's gradient is added at once.
     """
+
+    every_step = True
 
     def __init__(
         self,
@@ -85,117 +88,97 @@ class Local(AllToAll):
         device: torch.device,
         tiled: bool = True,
     ) -> None:
-        self.source, self.source_shape, self.target_shape = source, source_shape, target_shape
+        self.source, self.source_shape, self.target_shape = source, tuple(source_shape), tuple(target_shape)
         self.rows, self.columns = best_tiles(source_shape, target_shape, field, whole=not tiled)
         self.depth, self.channels = channels(source_shape), channels(target_shape)
-        self.tile = self.rows.tile * self.columns.tile * self.channels
-        self.patch = self.rows.patch * self.columns.patch * self.depth
-        self.shape = (self.columns.count, self.rows.count, self.tile, self.patch)
+        # Of each column of tiles: (tile rows, units of a tile, places of a patch).
+        units, height = (
+            self.rows.size * self.columns.size * self.channels,
+            self.rows.patches[0][1] - self.rows.patches[0][0],
+        )
+        self.shapes = [
+            (len(self.rows.patches), units, height * (end - first) * self.depth) for first, end in self.columns.patches
+        ]
+        self.shape = (sum(math.prod(shape) for shape in self.shapes),)
         mask = connection_mask(source_shape, target_shape, field)
         self.fan_in = mask.sum(1)
         self.inputs = self.fan_in.mean().item()
         self.mask = self.stored(torch.from_numpy(mask).float()).to(device)
-        self.width = self.columns.patch * self.depth  # units of a strip in one row
-        self.places = [  # for each strip: where it lies in the map, and what of it lies on the map
-            _overlap(self.columns.first + number * self.columns.step, self.columns.patch, source_shape[1])
-            for number in range(self.columns.count)
-        ]
-        self.on_map, self.of_map = _overlap(self.rows.first, self.rows.span, source_shape[0])
 
-    def _tiles(self, padded: Tensor) -> list[list[Tensor]]:
-        """For each column and row of tiles the weights of a padded full matrix, a view.
+    def by_column(self, stored: Tensor) -> list[Tensor]:
+        """Views of stored weights for each column of tiles: (..., tile rows, units of a tile, places of a patch)."""
+        parts = stored.split([math.prod(shape) for shape in self.shapes], -1)
+        return [part.unflatten(-1, shape) for part, shape in zip(parts, self.shapes, strict=True)]
 
-        padded  (..., target rows, target columns, channels, source rows, source columns, channels), the source map cut
-                or filled up to what the patches span
-        """
-        rows, columns = self.rows, self.columns
-        return [
-            [
-                padded[
-                    ...,
-                    row * rows.tile : (row + 1) * rows.tile,
-                    column * columns.tile : (column + 1) * columns.tile,
-                    :,
-                    row * rows.step : row * rows.step + rows.patch,
-                    column * columns.step : column * columns.step + columns.patch,
-                    :,
-                ]
-                for row in range(rows.count)
-            ]
-            for column in range(columns.count)
-        ]
-
-    def _padding(self) -> list[int]:
-        """How far the patches reach beyond the source map, in the order that ``F.pad`` wants; negative where short."""
-        sides = [0, 0]
-        for axis, tiles in ((1, self.columns), (0, self.rows)):
-            sides += [-tiles.first, tiles.first + tiles.span - self.source_shape[axis]]
-        return sides
+    def _tiles(self, matrix: Tensor) -> Iterator[tuple[int, int, Tensor]]:
+        """Column, row and weights of each tile, views of the full matrix: (..., map of the tile, map of its patch)."""
+        maps = (*self.target_shape[:2], self.channels, *self.source_shape[:2], self.depth)
+        matrix = matrix.unflatten(-1, maps[3:]).unflatten(-4, maps[:3])
+        for column, (left, right) in enumerate(self.columns.patches):
+            wide = slice(column * self.columns.size, (column + 1) * self.columns.size)
+            for row, (top, bottom) in enumerate(self.rows.patches):
+                high = slice(row * self.rows.size, (row + 1) * self.rows.size)
+                yield column, row, matrix[..., high, wide, :, top:bottom, left:right, :]
 
     def stored(self, matrix: Tensor) -> Tensor:
-        maps = (*self.target_shape[:2], self.channels, *self.source_shape[:2], self.depth)
-        tiles = self._tiles(F.pad(matrix.reshape(*matrix.shape[:-2], *maps), self._padding()))
-        flat = [[block.flatten(-6, -4).flatten(-3) for block in column] for column in tiles]
-        return torch.stack([torch.stack(column, -3) for column in flat], -4)
+        tiles = [tile.flatten(-3).flatten(-4, -2) for _, _, tile in self._tiles(matrix)]
+        return torch.cat([tile.flatten(-2) for tile in tiles], -1)
 
     def matrix(self, stored: Tensor) -> Tensor:
-        spans = (self.rows.span, self.columns.span, self.depth)
-        padded = stored.new_zeros(*stored.shape[:-4], *self.target_shape[:2], self.channels, *spans)
-        for column, blocks in enumerate(self._tiles(padded)):
-            for row, block in enumerate(blocks):
-                block.copy_(stored[..., column, row, :, :].reshape(block.shape))
-        full = F.pad(padded, [-side for side in self._padding()])
-        return full.flatten(-6, -4).flatten(-3)
+        full = stored.new_zeros(*stored.shape[:-1], len(self.fan_in), math.prod(self.source_shape))
+        columns = self.by_column(stored)
+        for column, row, tile in self._tiles(full):
+            tile.copy_(columns[column][..., row, :, :].reshape(tile.shape))
+        return full
 
     def ring(self, take: Take, subjects: int, places: int, rows: int, dtype: torch.dtype) -> Tensor:
-        """Strips of what is heard: (subjects, tile columns, places, rows, map rows, units of a strip in one row)."""
-        shape = (subjects, self.columns.count, places, rows, self.rows.span, self.width)
-        return take(f"strips/{self.source}/{self.rows}/{self.columns}", shape, dtype)  # zero beyond the map, for good
+        """Patches of what is heard: (subjects, places, patches of all tiles and rows), two places at the most."""
+        size = sum(tiles * rows * patch for tiles, _, patch in self.shapes)
+        return take(f"patches/{self.source}/{self.rows}/{self.columns}", (subjects, min(places, 2), size), dtype)
+
+    def _patches(self, ring: Tensor, place: int) -> list[Tensor]:
+        """Of each column of tiles, what is heard at a place: (subjects, tile rows, rows, places of a patch)."""
+        heard = ring[:, place % ring.shape[1]]
+        sizes = [tiles * patch for tiles, _, patch in self.shapes]
+        rows = heard.shape[1] // sum(sizes)
+        parts = heard.split([size * rows for size in sizes], -1)
+        return [part.unflatten(-1, (shape[0], rows, shape[2])) for part, shape in zip(parts, self.shapes, strict=True)]
 
     def hear(self, ring: Tensor, place: int, heard: Tensor) -> None:
-        seen = heard.unflatten(-1, (self.source_shape[0], -1))[:, :, self.of_map]
-        for strip, (inside, of_map) in enumerate(self.places):
-            wide = [slice(part.start * self.depth, part.stop * self.depth) for part in (inside, of_map)]
-            ring[:, strip, place, :, self.on_map, wide[0]] = seen[..., wide[1]]
-
-    def _patches(self, strip: Tensor) -> Tensor:
-        """The patches of one strip (places, rows, map rows, units) as rows of a matrix: (tile rows, n, patch).
-
-        The patches overlap; they are a view, for ``n`` rows follow one another at one distance.
-        """
-        n, length = strip.shape[0] * strip.shape[1], self.rows.span * self.width
-        strides = (self.rows.step * self.width, length, 1)
-        return strip.as_strided((self.rows.count, n, self.patch), strides)
+        heard = heard.unflatten(-1, (self.source_shape[0], -1))
+        for patches, (left, right) in zip(self._patches(ring, place), self.columns.patches, strict=True):
+            for row, (top, bottom) in enumerate(self.rows.patches):
+                patch = patches[:, row].unflatten(-1, (bottom - top, -1))
+                patch.copy_(heard[:, :, top:bottom, left * self.depth : right * self.depth])
 
     def add_drive(self, take: Take, drive: Tensor, weights: Tensor, ring: Tensor, place: int, out: Tensor) -> None:
-        subjects, rows, _ = out.shape
-        shape = (subjects, self.columns.count, self.rows.count, rows, self.tile)
-        product = take(f"product/{self.shape}", shape, ring.dtype)
-        for subject in range(subjects):
-            for column in range(self.columns.count):
-                patches = self._patches(ring[subject, column, place : place + 1])
-                torch.bmm(patches, weights[subject, column].mT, out=product[subject, column])
-        # (subjects, tile columns, tile rows, rows, units) → (subjects, rows, map rows, tile columns, units)
-        by_map = product.unflatten(-1, (self.rows.tile, -1)).permute(0, 3, 2, 4, 1, 5)
-        maps = (self.rows.count, self.rows.tile, self.columns.count, -1)
-        exact = take(f"exact/{self.shape}", out.shape, out.dtype)
-        exact.unflatten(-1, maps).copy_(by_map)
+        product = take(f"product/{self.shapes}", self._tiled_shape(out), ring.dtype)
+        for column, (patches, of_column) in enumerate(
+            zip(self._patches(ring, place), self.by_column(weights), strict=True)
+        ):
+            for subject in range(len(out)):
+                torch.bmm(patches[subject], of_column[subject].mT, out=product[subject, column])
+        exact = take(f"exact/{out.shape[-1]}", out.shape, out.dtype)
+        self._as_tiles(exact).copy_(product.unflatten(-1, (self.rows.size, -1)))
         torch.add(drive, exact, out=out)
 
     def add_gradient(self, take: Take, derivative: Tensor, ring: Tensor, first: int, out: Tensor, more: bool) -> None:
-        subjects, steps, rows, _ = derivative.shape
-        shape = (subjects, self.columns.count, self.rows.count, steps, rows, self.tile)
-        by_tile = take(f"derivative/{self.shape}", shape, derivative.dtype)
-        maps = (self.rows.count, self.rows.tile, self.columns.count, -1)
-        by_tile.unflatten(-1, (self.rows.tile, -1)).copy_(derivative.unflatten(-1, maps).permute(0, 5, 3, 1, 2, 4, 6))
-        product = self._product(take, out[0, 0], ring.dtype)
-        for subject in range(subjects):
-            for column in range(self.columns.count):
-                patches = self._patches(ring[subject, column, first : first + steps])
-                weight_gradient(by_tile[subject, column].flatten(1, 2), patches, out[subject, column], more, product)
+        derivative = derivative.squeeze(1)
+        by_tile = take(f"derivative/{self.shapes}", self._tiled_shape(derivative), derivative.dtype)
+        by_tile.unflatten(-1, (self.rows.size, -1)).copy_(self._as_tiles(derivative))
+        for column, (patches, of_column) in enumerate(
+            zip(self._patches(ring, first), self.by_column(out), strict=True)
+        ):
+            for subject in range(len(out)):
+                part = of_column[subject]
+                product = self._product(take, part, ring.dtype)
+                weight_gradient(by_tile[subject, column], patches[subject], part, more, product)
 
+    def _tiled_shape(self, rows: Tensor) -> tuple[int, ...]:
+        """Shape of (subjects, rows, target units) tile by tile: (subjects, tile columns, tile rows, rows, units)."""
+        return (len(rows), len(self.shapes), len(self.rows.patches), rows.shape[1], self.shapes[0][1])
 
-def _overlap(first: int, length: int, size: int) -> tuple[slice, slice]:
-    """A stretch that starts at ``first`` and an axis of some size: what they share, as a part of each."""
-    low, high = max(first, 0), min(first + length, size)
-    return slice(low - first, high - first), slice(low, high)
+    def _as_tiles(self, rows: Tensor) -> Tensor:
+        """A view of (subjects, rows, target units) tile by tile, the units of a tile in its rows."""
+        maps = (len(self.rows.patches), self.rows.size, len(self.columns.patches), -1)
+        return rows.unflatten(-1, maps).permute(0, 4, 2, 1, 3, 5)

@@ -308,13 +308,14 @@ class _Gradients:
         self.sums[area] += derivative
         if not exact:
             gathered.copy_(derivative)
-        if slot + 1 == self.slots or moment.step == engine.dynamics.steps:
-            steps = self.derivatives[area][:, : slot + 1].flatten(2, 3)
-            for source, name in engine.sources[area]:
-                if name in moment.rings:
-                    ring, first = moment.rings[name], moment.places[source] - slot
-                    more = moment.step > self.slots
-                    engine.projections[name].add_gradient(self.take, steps, ring, first, self.gradients[name], more)
+        full = slot + 1 == self.slots or moment.step == engine.dynamics.steps
+        for source, name in engine.sources[area]:
+            projection = engine.projections[name]
+            if name in moment.rings and (full or projection.every_step):
+                since = slot if projection.every_step else 0
+                steps = self.derivatives[area][:, since : slot + 1].flatten(2, 3)
+                first, more = moment.places[source] - (slot - since), moment.step > steps.shape[1]
+                projection.add_gradient(self.take, steps, moment.rings[name], first, self.gradients[name], more)
 
     def close(self, area: str, clamped: Mapping[str, Tensor]) -> list[Tensor]:
         """Finish an area's sums with what it hears of clamped areas; returns all that ranks have to add up."""

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-PART = 256  # rows of a sum of two precisions: the array made for its conversion is no larger
+PART = 2**17  # numbers in a sum of two precisions: the array that its conversion makes stays in the cache
 
 
 def residual(log_odds: Tensor, is_positive: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ def weight_gradient(
     if product is None:
         return torch.baddbmm(out, derivative.mT, heard, beta=float(more), out=out)
     torch.bmm(derivative.mT, heard, out=product)
-    for part, of_product in zip(out.split(PART, 1), product.split(PART, 1), strict=True):
+    for part, of_product in zip(out.view(-1).split(PART), product.view(-1).split(PART), strict=True):
         part.add_(of_product) if more else part.copy_(of_product)
     return out
 
