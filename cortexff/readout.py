@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from cortexff.engines import ranks
 from cortexff.engines.rate import RateEngine
 from cortexff.engines.state import Moment, Percept, RateState
 from cortexff.equations.normalization import length_normalization
@@ -59,6 +60,7 @@ def learn_softmax(
     learning_rate: float,
     gradient_average: float = 0.9,
     weight_cost: float = 0.003,
+    minibatch: int | None = None,
 ) -> None:
     """One step of the delta rule, in place: no derivative goes further back than these weights (§3.3).
 
@@ -66,9 +68,11 @@ def learn_softmax(
     probability    from :func:`belief`, with the same weights
     labels         (subjects, cases), true labels
     learning_rate  for input of length 1
+    minibatch      cases of all ranks together, if there are others
     """
     wrong = torch.nn.functional.one_hot(labels, probability.shape[-1]) - probability
-    gradient = torch.bmm(wrong.mT, heard) / heard.shape[1]
+    gradient = torch.bmm(wrong.mT, heard) / (minibatch or heard.shape[1])
+    ranks.add_up([gradient])()
     rate = unit_input_rate(learning_rate, heard.shape[-1])
     apply_gradient(softmax.weights, softmax.average, gradient, rate, gradient_average, weight_cost)
 

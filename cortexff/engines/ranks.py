@@ -5,10 +5,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 
+import torch
 import torch.distributed as distributed
 from torch import Tensor
+
+
+def join(device: str = "cpu") -> None:
+    """Meet the other ranks where ``torchrun`` started several; elsewhere do nothing."""
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not _are_many():
+        distributed.init_process_group("nccl" if device == "cuda" else "gloo")
+
+
+def leave() -> None:
+    """Part from the other ranks, once all have come this far."""
+    if _are_many():
+        distributed.barrier()
+        distributed.destroy_process_group()
 
 
 def count() -> int:
@@ -19,6 +34,11 @@ def count() -> int:
 def number() -> int:
     """Which of them this process is, from 0."""
     return distributed.get_rank() if _are_many() else 0
+
+
+def share(cases: int) -> slice:
+    """The part of so many cases that is this rank's: contiguous, and as even as can be."""
+    return slice(number() * cases // count(), (number() + 1) * cases // count())
 
 
 def add_up(arrays: Sequence[Tensor]) -> Callable[[], None]:
@@ -32,6 +52,15 @@ def add_up(arrays: Sequence[Tensor]) -> Callable[[], None]:
             work.wait()
 
     return wait
+
+
+def any_of(here: bool, device: torch.device | str = "cpu") -> bool:
+    """Whether it is so on any rank; all ranks must ask."""
+    if not _are_many():
+        return here
+    asked = torch.tensor(float(here), device=device)
+    distributed.all_reduce(asked)
+    return asked.item() > 0
 
 
 def _are_many() -> bool:

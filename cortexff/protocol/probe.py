@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cortexff import readout
 from cortexff.analysis.signal_detection import auroc, criterion, dprime
+from cortexff.engines import ranks
 from cortexff.engines.rate import RateEngine
 from cortexff.engines.state import Moment, RateState
 from cortexff.log import Variable
@@ -118,16 +119,26 @@ def measure(
     blocks  length of the block axis; areas with fewer blocks are filled up with NaN
     """
     parts = [_measure_cases(engine, state, softmax, probe, cases, steps) for cases in _chunks(engine, softmax, probe)]
-    whole = {name: np.concatenate([part[name] for part in parts], axis=1) for name in parts[0]}
+    mine, count = ranks.share(len(probe.labels)), len(probe.labels)
+    whole = {}
+    for name in parts[0]:
+        array = torch.cat([part[name] for part in parts], dim=1)
+        if ranks.count() > 1:  # each rank fills in its cases, and the sum has them all
+            filled = array.new_zeros(array.shape[0], count, *array.shape[2:])
+            filled[:, mine] = array
+            ranks.add_up([filled])()
+            array = filled
+        whole[name] = array.cpu().numpy()
     with np.errstate(invalid="ignore", over="ignore"):  # a diverged network is told by its NaN
         return _summary(engine, whole, probe.labels.numpy(), blocks)
 
 
 def _chunks(engine: RateEngine, softmax: readout.SoftmaxState, probe: Probe) -> Iterator[slice]:
-    rows = len(softmax.weights) * probe.classes
+    """This rank's cases, as many at a time as memory is meant to hold."""
+    rows, mine = len(softmax.weights) * probe.classes, ranks.share(len(probe.labels))
     size = max(1, ROWS_AT_ONCE // rows)
-    for first in range(0, len(probe.labels), size):
-        yield slice(first, first + size)
+    for first in range(mine.start, max(mine.stop, mine.start + 1), size):  # one, if only an empty one
+        yield slice(first, min(first + size, mine.stop))
 
 
 def _measure_cases(
@@ -137,7 +148,7 @@ def _measure_cases(
     probe: Probe,
     cases: slice,
     steps: tuple[int, int],
-) -> dict[str, np.ndarray]:
+) -> dict[str, Tensor]:
     """Raw measures of some cases; every array is (subjects, cases, ...)."""
     (retina,) = (a for a in engine.net if engine.net.nodes[a]["role"] == "input")
     (label_area,) = (a for a in engine.net if engine.net.nodes[a]["role"] == "context")
@@ -167,7 +178,7 @@ def _measure_cases(
 
     goodness = {area: readout.window(steps_of, steps) for area, steps_of in trace.items()}
     believed = readout.belief(softmax, readout.softmax_heard(engine, percept))
-    measured = {
+    return {
         "evidence": readout.evidence(engine, goodness),
         "belief": believed.expand(subjects, -1, -1),
         "decision_steps": len(by_step) - settled + 1,
@@ -175,7 +186,6 @@ def _measure_cases(
         **{f"noise/{area}": readout.window(steps_of, steps)[:, :, 0] for area, steps_of in noise_trace.items()},
         **{name: torch.stack(values).mean(0) for name, values in activity.items()},
     }
-    return {name: array.cpu().numpy() for name, array in measured.items()}
 
 
 def _summary(engine: RateEngine, whole: dict[str, np.ndarray], labels: np.ndarray, blocks: int) -> Measurement:

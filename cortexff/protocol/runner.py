@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from cortexff import readout
+from cortexff.engines import ranks
 from cortexff.engines.rate import RateEngine
 from cortexff.engines.state import Plasticity, RateDynamics
 from cortexff.errors import CortexffError
@@ -195,7 +196,7 @@ class Run:
         cohort = everyone if len(position.active) == len(self.subjects) else everyone.select(position.active)
         plasticity = Plasticity(**protocol.plasticity_of(stage).model_dump())
         while position.updates < segment.updates and position.active:
-            if self.listener.stop():
+            if ranks.any_of(self.listener.stop(), self.device):
                 self._put_back(everyone, cohort)
                 self._save(segment, everyone)
                 raise Interrupted
@@ -246,7 +247,9 @@ class Run:
         factor: float,
     ) -> None:
         """Show each subject its next minibatch and let it learn from it."""
-        chosen = torch.from_numpy(np.stack([self._cases(protocol, s, a) for s, a in self._ages(cohort)]))
+        minibatch = protocol.stimuli.minibatch
+        share = ranks.share(minibatch)
+        chosen = torch.from_numpy(np.stack([self._cases(protocol, s, a)[share] for s, a in self._ages(cohort)]))
         labels = self.training_labels[chosen].to(engine.device)
         images = {self.retina: self.training_images[chosen].unsqueeze(2).to(engine.device)}
         is_positive = PHASES[stage.phase]
@@ -258,9 +261,9 @@ class Run:
             if False in is_positive:
                 streams = [generator(protocol.seed, s, "negatives", a) for s, a in self._ages(cohort)]
                 if protocol.stimuli.negatives == "hard_labels":
-                    shown[False] = hard_negatives(belief, labels, streams)
+                    shown[False] = hard_negatives(belief, labels, streams, share.start)
                 else:
-                    shown[False] = random_negatives(labels, self.images.classes, streams)
+                    shown[False] = random_negatives(labels, self.images.classes, streams, share.start)
             if stage.train_softmax:
                 settings = protocol.readout.softmax
                 readout.learn_softmax(
@@ -270,9 +273,10 @@ class Run:
                     labels,
                     settings.learning_rate * factor,
                     weight_cost=settings.weight_cost,
+                    minibatch=minibatch,
                 )
         versions = torch.stack([one_hot(shown[real], self.images.classes) for real in is_positive], dim=2)
-        engine.learn(cohort.state, percept, {self.label: versions}, images, is_positive, plasticity)
+        engine.learn(cohort.state, percept, {self.label: versions}, images, is_positive, plasticity, minibatch)
         cohort.age += 1
 
     def _ages(self, cohort: Cohort) -> Iterator[tuple[int, int]]:
@@ -325,7 +329,8 @@ class Run:
         arrays = {
             f"{where}/{name}": array for where, cohort in cohorts.items() for name, array in cohort.arrays().items()
         }
-        checkpoint.save(self.checkpoint_path, arrays, {"run_id": self.run_id, **dataclasses.asdict(self.position)})
+        if ranks.number() == 0:
+            checkpoint.save(self.checkpoint_path, arrays, {"run_id": self.run_id, **dataclasses.asdict(self.position)})
 
     def _resume(self) -> Cohort:
         arrays, position = checkpoint.load(self.checkpoint_path)

@@ -53,7 +53,7 @@ class Engine(Section):
     damping: Annotated[float, Field(ge=0, lt=1)] = 0.3
     steps: Annotated[int, Field(ge=1)] = 8
     alternating: bool = False
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: the fastest here, for the model at hand
 
 
 class PlasticitySettings(Section):

@@ -24,12 +24,15 @@ def candidates(count: int, device: torch.device | str = "cpu") -> Tensor:
     return torch.eye(count, device=device).view(1, 1, count, count)
 
 
-def hard_negatives(probability: Tensor, labels: Tensor, streams: Sequence[np.random.Generator]) -> Tensor:
+def hard_negatives(
+    probability: Tensor, labels: Tensor, streams: Sequence[np.random.Generator], first: int = 0
+) -> Tensor:
     """Wrong labels drawn in proportion to the network's belief in them; never the true one (§3.4).
 
     probability  (subjects, cases, classes), the one-pass softmax
     labels       (subjects, cases), true labels
     streams      one random stream a subject
+    first        place of the first case in its minibatch; a draw belongs to a place
     returns      (subjects, cases)
     """
     weight = probability.double().cpu().scatter(-1, labels.cpu().unsqueeze(-1), 0.0)
@@ -37,15 +40,16 @@ def hard_negatives(probability: Tensor, labels: Tensor, streams: Sequence[np.ran
     hopeless = weight.sum(-1, keepdim=True) <= 1e-30
     even = torch.ones_like(weight).scatter(-1, labels.cpu().unsqueeze(-1), 0.0)
     cumulative = torch.where(hopeless, even, weight).cumsum(-1)
-    drawn = torch.from_numpy(np.stack([stream.random(labels.shape[1]) for stream in streams])).unsqueeze(-1)
+    draws = [stream.random(first + labels.shape[1])[first:] for stream in streams]
+    drawn = torch.from_numpy(np.stack(draws)).unsqueeze(-1)
     # The first label whose cumulative weight exceeds the draw has weight of its own, so it is never the true one.
     chosen = (cumulative <= drawn * cumulative[..., -1:]).sum(-1)
     return chosen.to(labels.device)
 
 
-def random_negatives(labels: Tensor, classes: int, streams: Sequence[np.random.Generator]) -> Tensor:
+def random_negatives(labels: Tensor, classes: int, streams: Sequence[np.random.Generator], first: int = 0) -> Tensor:
     """Wrong labels drawn evenly, never the true one; shapes as in :func:`hard_negatives`."""
-    drawn = np.stack([stream.integers(1, classes, labels.shape[1]) for stream in streams])
+    drawn = np.stack([stream.integers(1, classes, first + labels.shape[1])[first:] for stream in streams])
     return (labels + torch.from_numpy(drawn).to(labels.device)) % classes
 
 

@@ -1,0 +1,41 @@
+"""Two newborns live for some updates, and all of them is kept: ``live_in_ranks.py OUT.npz UPDATES PRESET RATE``.
+
+Started by ``torchrun`` with several processes it must give what it gives with one; test_ranks.py compares.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from cortexff.engines import ranks
+from cortexff.engines.state import Plasticity
+from cortexff.graph import load_model
+from cortexff.log import Log
+from cortexff.protocol.runner import Run
+from cortexff.protocol.schedule import load_protocol
+from cortexff.stimuli import images as image_sets
+
+
+def live(out: str, updates: str, preset: str, learning_rate: str) -> None:
+    ranks.join()
+    changes = {"engine": {"precision": "float32"}, "plasticity": {"learning_rate": float(learning_rate)}}
+    protocol = load_protocol("recurrent", preset, {"live_in_ranks.py": changes})
+    images = image_sets.hold_out(image_sets.load(protocol.stimuli.images), protocol.stimuli.validation)
+    with tempfile.TemporaryDirectory() as folder:
+        log = Log.create(Path(folder) / "log.h5", {}, {"subject": [0, 1]})
+        run = Run(protocol, load_model(protocol.model), images, log, Path(folder) / "none.h5", subjects=[0, 1])
+        engine, segment = run._engine("max"), run.segments[0]
+        cohort = run._begin(engine, protocol, segment)
+        plasticity = Plasticity(**protocol.plasticity_of(segment.stage).model_dump())
+        for _ in range(int(updates)):
+            run._update(engine, protocol, segment.stage, cohort, plasticity, 1.0)
+        found = run._measure(engine, protocol, segment, cohort)
+    if ranks.number() == 0:
+        np.savez(out, **cohort.arrays(), **{f"probe/{name}": value for name, value in found.row.items()})
+    ranks.leave()
+
+
+if __name__ == "__main__":
+    live(*sys.argv[1:])
