@@ -74,7 +74,7 @@ class Local(AllToAll):
     The units of a tile of neighbouring locations read one patch of the source map, and a weight is stored for each unit
     and place of the patch; those from outside a unit's own field are zero and stay so. The tiles of one column of the
     map make one product; columns at an edge have narrower patches. What is heard is kept patch by patch, for the last
-    two steps alone: every step's gradient is added at once.
+    step alone: every step's gradient is added at once.
     """
 
     every_step = True
@@ -92,14 +92,13 @@ class Local(AllToAll):
         self.rows, self.columns = best_tiles(source_shape, target_shape, field, whole=not tiled)
         self.depth, self.channels = channels(source_shape), channels(target_shape)
         # Of each column of tiles: (tile rows, units of a tile, places of a patch).
-        units, height = (
-            self.rows.size * self.columns.size * self.channels,
-            self.rows.patches[0][1] - self.rows.patches[0][0],
-        )
+        self.tile_units, (top, bottom) = self.rows.size * self.columns.size * self.channels, self.rows.patches[0]
         self.shapes = [
-            (len(self.rows.patches), units, height * (end - first) * self.depth) for first, end in self.columns.patches
+            (len(self.rows.patches), self.tile_units, (bottom - top) * (right - left) * self.depth)
+            for left, right in self.columns.patches
         ]
         self.shape = (sum(math.prod(shape) for shape in self.shapes),)
+        self.key = f"{source}/{self.rows}/{self.columns}/{self.tile_units}"  # what has it alike shares arrays
         mask = connection_mask(source_shape, target_shape, field)
         self.fan_in = mask.sum(1)
         self.inputs = self.fan_in.mean().item()
@@ -132,30 +131,27 @@ class Local(AllToAll):
         return full
 
     def ring(self, take: Take, subjects: int, places: int, rows: int, dtype: torch.dtype) -> Tensor:
-        """Patches of what is heard: (subjects, places, patches of all tiles and rows), two places at the most."""
+        """Patches of what is heard: (subjects, patches of all tiles and rows). All places are one."""
         size = sum(tiles * rows * patch for tiles, _, patch in self.shapes)
-        return take(f"patches/{self.source}/{self.rows}/{self.columns}", (subjects, min(places, 2), size), dtype)
+        return take(f"patches/{self.key}", (subjects, size), dtype)
 
-    def _patches(self, ring: Tensor, place: int) -> list[Tensor]:
-        """Of each column of tiles, what is heard at a place: (subjects, tile rows, rows, places of a patch)."""
-        heard = ring[:, place % ring.shape[1]]
+    def _patches(self, ring: Tensor) -> list[Tensor]:
+        """Of each column of tiles, what is heard: (subjects, tile rows, rows, places of a patch)."""
         sizes = [tiles * patch for tiles, _, patch in self.shapes]
-        rows = heard.shape[1] // sum(sizes)
-        parts = heard.split([size * rows for size in sizes], -1)
+        rows = ring.shape[1] // sum(sizes)
+        parts = ring.split([size * rows for size in sizes], -1)
         return [part.unflatten(-1, (shape[0], rows, shape[2])) for part, shape in zip(parts, self.shapes, strict=True)]
 
     def hear(self, ring: Tensor, place: int, heard: Tensor) -> None:
         heard = heard.unflatten(-1, (self.source_shape[0], -1))
-        for patches, (left, right) in zip(self._patches(ring, place), self.columns.patches, strict=True):
+        for patches, (left, right) in zip(self._patches(ring), self.columns.patches, strict=True):
             for row, (top, bottom) in enumerate(self.rows.patches):
                 patch = patches[:, row].unflatten(-1, (bottom - top, -1))
                 patch.copy_(heard[:, :, top:bottom, left * self.depth : right * self.depth])
 
     def add_drive(self, take: Take, drive: Tensor, weights: Tensor, ring: Tensor, place: int, out: Tensor) -> None:
-        product = take(f"product/{self.shapes}", self._tiled_shape(out), ring.dtype)
-        for column, (patches, of_column) in enumerate(
-            zip(self._patches(ring, place), self.by_column(weights), strict=True)
-        ):
+        product = take(f"product/{self.key}", self._tiled_shape(out), ring.dtype)
+        for column, (patches, of_column) in enumerate(zip(self._patches(ring), self.by_column(weights), strict=True)):
             for subject in range(len(out)):
                 torch.bmm(patches[subject], of_column[subject].mT, out=product[subject, column])
         exact = take(f"exact/{out.shape[-1]}", out.shape, out.dtype)
@@ -164,11 +160,9 @@ class Local(AllToAll):
 
     def add_gradient(self, take: Take, derivative: Tensor, ring: Tensor, first: int, out: Tensor, more: bool) -> None:
         derivative = derivative.squeeze(1)
-        by_tile = take(f"derivative/{self.shapes}", self._tiled_shape(derivative), derivative.dtype)
+        by_tile = take(f"derivative/{self.key}", self._tiled_shape(derivative), derivative.dtype)
         by_tile.unflatten(-1, (self.rows.size, -1)).copy_(self._as_tiles(derivative))
-        for column, (patches, of_column) in enumerate(
-            zip(self._patches(ring, first), self.by_column(out), strict=True)
-        ):
+        for column, (patches, of_column) in enumerate(zip(self._patches(ring), self.by_column(out), strict=True)):
             for subject in range(len(out)):
                 part = of_column[subject]
                 product = self._product(take, part, ring.dtype)
@@ -176,7 +170,7 @@ class Local(AllToAll):
 
     def _tiled_shape(self, rows: Tensor) -> tuple[int, ...]:
         """Shape of (subjects, rows, target units) tile by tile: (subjects, tile columns, tile rows, rows, units)."""
-        return (len(rows), len(self.shapes), len(self.rows.patches), rows.shape[1], self.shapes[0][1])
+        return (len(rows), len(self.shapes), len(self.rows.patches), rows.shape[1], self.tile_units)
 
     def _as_tiles(self, rows: Tensor) -> Tensor:
         """A view of (subjects, rows, target units) tile by tile, the units of a tile in its rows."""
