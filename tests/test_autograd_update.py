@@ -10,7 +10,7 @@ from cortexff.stimuli.labels import one_hot
 
 
 def test_three_updates_are_those_of_the_engine():
-    dynamics, plasticity = RateDynamics(), Plasticity(learning_rate=3.0)
+    dynamics, plasticity = RateDynamics(precision="float32"), Plasticity(learning_rate=3.0)
     engine = RateEngine(load_model("digits_recurrent"), dynamics)
     state = engine.start(0, [0])
     plain = AutogradNet(64, 200, 10, dynamics, plasticity)
