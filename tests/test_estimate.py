@@ -67,10 +67,6 @@ def test_durations_in_words(time, words):
     assert estimate._duration(time) == words
 
 
-def test_synapses_of_a_step_are_those_between_hidden_areas():
-    assert estimate.synapses(load_model("digits_recurrent")) == 2 * 200 * 200
-
-
 def test_the_paper_s_size_is_described_without_its_data():
     digits = image_sets.load("digits")
     pixels = digits.training_images.repeat(20, axis=0), digits.training_labels.repeat(20)

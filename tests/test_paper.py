@@ -9,7 +9,7 @@ import pytest
 from cortexff.errors import CortexffError
 from cortexff.log import Log
 from cortexff.protocol import table
-from cortexff.protocol.paper import BEGIN, END, kept_runs, markdown, text, update
+from cortexff.protocol.paper import kept_runs, markdown, sections, text, update
 from cortexff.protocol.table import Row
 
 ROOT = Path(__file__).parents[1]
@@ -28,10 +28,10 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_readme_holds_the_kept_runs():
-    """No figure of the README is typed: its section is what the files under results/paper give."""
+def test_readme_holds_the_kept_results():
+    """No figure of the README is typed: its sections are what the files under results/ give."""
     readme = ROOT / "README.md"
-    assert update(readme, kept_runs(ROOT / "results" / "paper")) == readme.read_text(encoding="utf-8")
+    assert update(readme, sections(ROOT)) == readme.read_text(encoding="utf-8")
 
 
 def test_a_kept_table_is_read_back(folder):
@@ -55,8 +55,8 @@ def test_an_interrupted_run_is_refused_by_name(tmp_path):
 
 def test_a_readme_without_marks_is_refused(tmp_path):
     readme = tmp_path / "README.md"
-    readme.write_text(f"{BEGIN} but no end")
-    with pytest.raises(CortexffError, match="lacks the marks"):
-        update(readme, [])
-    readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter")
-    assert "old" not in update(readme, [])
+    readme.write_text("<!-- results: begin --> but no end")
+    with pytest.raises(CortexffError, match="lacks the marks <!-- results: begin --> and <!-- results: end -->"):
+        update(readme, {"results": "new"})
+    readme.write_text("before\n<!-- results: begin -->\nold\n<!-- results: end -->\nafter")
+    assert update(readme, {"results": "new"}) == readme.read_text().replace("old", "new")

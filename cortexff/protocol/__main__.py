@@ -13,13 +13,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from cortexff.errors import CortexffError
+from cortexff.provenance import check_device, machine, now
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -174,7 +174,7 @@ def run(
     from cortexff.protocol.runner import Interrupted, Run, check_fit, plan
     from cortexff.stimuli import images as image_sets
 
-    _check_device(device)
+    check_device(device)
     images = image_sets.load(protocol.stimuli.images, progress=progress != "none" and sys.stderr.isatty())
     images = image_sets.hold_out(images, protocol.stimuli.validation)
     segments = plan(protocol, len(images.training_labels))
@@ -198,20 +198,12 @@ def run(
         log.flush()
         rows = table.build(out, protocol, name, preset)
         table.write(log, rows)
-        log.attributes("/", {"finished": _now()})
+        log.attributes("/", {"finished": now()})
         course.forget_checkpoint()
     say("")
     click.echo(_json(rows) if as_json else table.render(rows))
     pictures = draw(out)
     say("\nResults: " + ", ".join(str(path) for path in (out, *pictures)))
-
-
-def _check_device(device: str) -> None:
-    if device == "cuda":
-        import torch
-
-        if not torch.cuda.is_available():
-            raise CortexffError("--device cuda: this PyTorch sees no CUDA device; leave the option out to use the CPU")
 
 
 def _open_log(
@@ -257,8 +249,8 @@ def _open_log(
         "versions": json.dumps(_versions()),
         "git_commit": _git_commit(),
         "command_line": "python -m cortexff.protocol " + shlex.join(sys.argv[1:]),
-        "machine": _machine(),
-        "started": _now(),
+        "machine": machine(),
+        "started": now(),
     }
     dimensions = {
         "subject": list(range(protocol.subjects)),
@@ -280,10 +272,6 @@ def _first_difference(before: dict, now: dict, path: str = "") -> str | None:
     return None
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
 def _versions() -> dict[str, str]:
     from importlib.metadata import version
     from platform import python_version
@@ -292,19 +280,6 @@ def _versions() -> dict[str, str]:
         "python": python_version(),
         **{package: version(package) for package in ("cortexff", "torch", "numpy", "h5py", "networkx")},
     }
-
-
-def _machine() -> str:
-    """Processor and number of cores, in words."""
-    import platform
-
-    processor = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        processor = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), processor)
-    except OSError:
-        pass  # not Linux
-    return f"{processor}, {os.cpu_count()} cores"
 
 
 def _git_commit() -> str:

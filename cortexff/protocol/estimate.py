@@ -8,22 +8,12 @@ from pathlib import Path
 
 import networkx as nx
 
-from cortexff.graph import afferents, hidden_areas
+from cortexff.engines import cost
 from cortexff.protocol.runner import Segment
 from cortexff.protocol.schedule import PHASES, Protocol, probe_updates
 from cortexff.stimuli.images import Images
 
 OVERHEAD = 1.6  # time of a run over that of its matrix products, as seen on two cores
-
-
-def synapses(net: nx.MultiDiGraph, *roles: str) -> int:
-    """Weights of all projections from areas of these roles, as full matrices; of a settling step unless said."""
-    return sum(
-        net.nodes[source]["units"] * net.nodes[area]["units"]
-        for area in hidden_areas(net)
-        for source, _ in afferents(net, area)
-        if net.nodes[source]["role"] in (roles or ("hidden",))
-    )
 
 
 def product_rate(precision: str) -> float:
@@ -44,10 +34,10 @@ def product_rate(precision: str) -> float:
 def describe(protocol: Protocol, net: nx.MultiDiGraph, segments: Sequence[Segment], images: Images, out: Path) -> str:
     """The schedule, the number of updates, and an estimate of time and memory, as text."""
     per_epoch = len(images.training_labels) // protocol.stimuli.minibatch
-    weights, steps, classes = synapses(net), protocol.engine.steps, images.classes
+    steps, classes = protocol.engine.steps, images.classes
     lines = [f"{protocol.title}", f"model {net.graph['source']}, {protocol.subjects} subjects, results in {out}", ""]
     lines.append(f"{'condition':<24}{'stage':<14}{'phase':<13}{'updates':>9}{'probes':>8}  learning rate")
-    operations = 0
+    multiplications = 0
     for segment in segments:
         settings = protocol.variant(segment.variant)
         probes = len({0} | set(probe_updates(segment.stage, segment.updates, per_epoch)))
@@ -59,12 +49,11 @@ def describe(protocol: Protocol, net: nx.MultiDiGraph, segments: Sequence[Segmen
             f"{rate}{until}"
         )
         shown = getattr(images, f"{segment.stage.probe_on}_labels")[: segment.stage.probe_images]
-        # Learning multiplies twice: to bring activity, and to gather the gradient.
-        operations += 2 * weights * steps * segment.updates * 2 * len(phases) * protocol.stimuli.minibatch
-        operations += 2 * weights * steps * probes * len(shown) * (classes + 1)
-    seconds = OVERHEAD * protocol.subjects * operations / product_rate(protocol.engine.precision)
-    stored = synapses(net, "input", "hidden", "context")
-    megabytes = 4 * protocol.subjects * stored * (3 + len(protocol.conditions)) / 1e6
+        if phases:
+            multiplications += segment.updates * cost.training(net, protocol.stimuli.minibatch, len(phases), steps)
+        multiplications += probes * cost.testing(net, len(shown), classes + 1, steps)  # every label, and noise
+    seconds = OVERHEAD * protocol.subjects * 2 * multiplications / product_rate(protocol.engine.precision)
+    megabytes = 4 * protocol.subjects * cost.all_synapses(net) * (3 + len(protocol.conditions)) / 1e6
     total = sum(segment.updates for segment in segments)
     lines += [
         "",

@@ -1,25 +1,25 @@
 """The runs kept under ``results/paper``, beside the paper's figures: as text, as JSON, and in the README.
 
-``python -m cortexff.protocol paper`` prints them; ``python -m cortexff.protocol.paper README.md`` writes them between
-the README's two marks, so that no number there is typed by hand.
+``python -m cortexff.protocol paper`` prints them; ``python -m cortexff.protocol.paper README.md`` writes them, and the
+benchmark kept beside them, between the README's marks, so that no number there is typed by hand.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 
+from cortexff.benchmark import table as benchmark
 from cortexff.errors import CortexffError
 from cortexff.log import open_file
 from cortexff.protocol.table import PERCENT, Row, cell, label
 
 FOLDER = Path("results") / "paper"
-BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 README_METRICS = ("fp_neg", "fp_noise", "err_goodness", "dprime", "criterion")
 
 
@@ -100,15 +100,24 @@ def text(runs: Sequence[KeptRun]) -> str:
     return "\n".join(lines)
 
 
-def update(readme: Path, runs: Sequence[KeptRun]) -> str:
-    """The README's text with the runs between its marks."""
-    before, mark, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not mark or not end:
-        raise CortexffError(f"{readme} lacks the marks {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n{markdown(runs)}\n{END}{after}"
+def update(readme: Path, sections: Mapping[str, str]) -> str:
+    """The README's text with each section, by name, between its marks."""
+    text = readme.read_text(encoding="utf-8")
+    for name, section in sections.items():
+        begin, end = (f"<!-- {name}: {mark} -->" for mark in ("begin", "end"))
+        before, opened, rest = text.partition(begin)
+        _, closed, after = rest.partition(end)
+        if not opened or not closed:
+            raise CortexffError(f"{readme} lacks the marks {begin} and {end}")
+        text = f"{before}{begin}\n{section}\n{end}{after}"
+    return text
+
+
+def sections(root: Path = Path()) -> dict[str, str]:
+    """What the README says of the results that a checkout keeps, by the name of its marks."""
+    return {"results": markdown(kept_runs(root / FOLDER)), "benchmark": benchmark.markdown(root / benchmark.KEPT)}
 
 
 if __name__ == "__main__":
     target = Path(sys.argv[1] if len(sys.argv) > 1 else "README.md")
-    target.write_text(update(target, kept_runs()), encoding="utf-8")
+    target.write_text(update(target, sections()), encoding="utf-8")

@@ -1,0 +1,1 @@
+"""How fast the engine is, beside the matrix products that its machine can do."""

@@ -1,0 +1,84 @@
+"""``python -m cortexff.benchmark``: the engine's speed as a share of what this machine's matrix products reach."""
+
+from __future__ import annotations
+
+import json
+import sys
+from fnmatch import fnmatch
+from pathlib import Path
+
+import click
+
+from cortexff.benchmark.cases import QUICK, Case, groups, memory_cases
+from cortexff.errors import CortexffError
+
+REPEATS, QUICK_REPEATS = 7, 3
+
+
+@click.command(context_settings={"max_content_width": 110, "help_option_names": ["-h", "--help"]})
+@click.option("--quick", is_flag=True, help="Fewer cases and repeats, in less than 40 seconds.")
+@click.option("--case", "pattern", default="*", help="Only the cases of this name, such as 'cifar10*'.")
+@click.option("--json", "file", type=click.Path(path_type=Path), help="Write the rows to this file.")
+@click.option(
+    "--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where to compute."
+)
+def command(quick: bool, pattern: str, file: Path | None, device: str) -> None:
+    """Measure this machine's matrix products at the engine's own shapes, and the engine in the same run.
+
+    Work is counted in the multiplications that the algorithm needs; its share of the product rate is what an engine
+    that did nothing else would call 100 %. A few minutes.
+    """
+    wanted = QUICK if quick else ("*",)
+
+    def chosen(cases: list[Case]) -> list[Case]:
+        return [c for c in cases if fnmatch(c.name, pattern) and any(fnmatch(c.name, name) for name in wanted)]
+
+    timing, memory = [group for cases in groups() if (group := chosen(cases))], chosen(memory_cases())
+    if not timing and not memory:
+        names = ", ".join(case.name for cases in [*groups(), memory_cases()] for case in cases)
+        raise CortexffError(f"--case {pattern}: no such case; known are {names}")
+
+    import torch
+
+    from cortexff.benchmark.measure import AUTOGRAD, remembered, timed
+    from cortexff.benchmark.table import line
+    from cortexff.provenance import check_device, machine, now
+
+    check_device(device)
+    report = {
+        "date": now(),
+        "machine": torch.cuda.get_device_name() if device == "cuda" else machine(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "device": device,
+        "rows": [],
+    }
+    click.echo(", ".join(f"{key} {value}" for key, value in report.items() if key != "rows"))
+    if not AUTOGRAD.exists():
+        click.echo(f"no {AUTOGRAD}: plain autograd is left out")
+
+    def keep(rows: list) -> None:
+        report["rows"] += rows
+        for row in rows:
+            click.echo(line(row))
+
+    for cases in timing:
+        there = [case for case in cases if case.way != "autograd" or AUTOGRAD.exists()]
+        keep(timed(there, QUICK_REPEATS if quick else REPEATS, device))
+    keep(remembered(memory, device))
+    if file:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(report, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    """The command line: an error that the user can mend is one line and exit code 2."""
+    try:
+        command(prog_name="python -m cortexff.benchmark")
+    except CortexffError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

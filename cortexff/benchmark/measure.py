@@ -1,0 +1,237 @@
+"""How it is measured: in turns with matrix products of the same shape and precision, by medians."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import json
+import multiprocessing
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import networkx as nx
+import numpy as np
+import torch
+
+from cortexff.benchmark.cases import Case
+from cortexff.description import parse
+from cortexff.engines import cost
+from cortexff.engines.rate import Plasticity, RateDynamics, RateEngine
+from cortexff.graph import hidden_areas, load_model, only_area, parse_model
+from cortexff.readout import by_goodness
+from cortexff.stimuli.labels import candidates
+
+AUTOGRAD = Path(__file__).parents[2] / "tests" / "autograd_update.py"
+SAMPLE = 0.05  # seconds that one sample lasts at least: short work is repeated
+EPOCHS = {"mnist": 60000, "cifar10": 50000}  # training images
+PLASTICITY = Plasticity(learning_rate=1.0)
+
+Row = dict[str, Any]
+
+
+def net_of(case: Case) -> nx.MultiDiGraph:
+    """The case's model, its hidden areas resized where the case says so."""
+    net = load_model(case.model)
+    if case.units is None:
+        return net
+    written = parse(net.graph["text"], net.graph["source"])
+    for area in hidden_areas(net):
+        written["areas"][area]["units"] = case.units
+    return parse_model(json.dumps(written), net.graph["source"])
+
+
+def multiplications(case: Case) -> int:
+    """What the algorithm needs for a case, all subjects together."""
+    net = net_of(case)
+    if case.testing:
+        labels = net.nodes[only_area(net, "context")]["units"]
+        return case.subjects * cost.testing(net, case.batch, labels, case.window[1])
+    return case.subjects * cost.training(net, case.batch, 2, case.steps)
+
+
+# ------------------------------------------------------------------------ the work
+
+
+def work(case: Case, device: str) -> Callable[[], object]:
+    """A function that does a case's work once, on random images."""
+    net = net_of(case)
+    dynamics = RateDynamics(damping=case.damping, steps=case.steps, precision=case.precision, device=device)
+    image, label = only_area(net, "input"), only_area(net, "context")
+    pixels, labels = net.nodes[image]["units"], net.nodes[label]["units"]
+    random = torch.Generator().manual_seed(0)
+    shown = torch.rand(case.subjects, case.batch, 1, pixels, generator=random).to(device)
+    true = torch.randint(labels, (case.subjects, case.batch, 1), generator=random)
+    pairs = torch.cat([true, (true + 1) % labels], dim=2)
+    context = torch.nn.functional.one_hot(pairs, labels).float().to(device)
+    if case.way == "autograd":
+        units = net.nodes[hidden_areas(net)[0]]["units"]
+        plain = autograd().AutogradNet(pixels, units, labels, dynamics, PLASTICITY)
+        return partial(plain.update, shown[0, :, 0], context[0, :, 0], context[0, :, 1])
+
+    # Until the engine knows tiles, masked matrices are all it has.
+    knows_tiles = "tiled" in inspect.signature(RateEngine).parameters
+    engine = RateEngine(net, dynamics, **({"tiled": False} if case.way == "masked" and knows_tiles else {}))
+    every_label = {label: candidates(labels, device)}
+    together = [range(case.subjects)] if case.way != "singly" else [[subject] for subject in range(case.subjects)]
+    states = [(list(members), engine.start(0, members)) for members in together]
+
+    def once() -> None:
+        for members, state in states:
+            images = {image: shown[members]}
+            percept = engine.look(state, images)
+            if case.testing:
+                by_goodness(engine, state, percept, every_label, case.window)
+            else:
+                engine.learn(state, percept, {label: context[members]}, images, (True, False), PLASTICITY)
+
+    return once
+
+
+def autograd() -> ModuleType:
+    """The plain implementation, which only a checkout has."""
+    spec = importlib.util.spec_from_file_location("autograd_update", AUTOGRAD)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@dataclass(frozen=True)
+class Product:
+    """A matrix product as a step of the engine has it: what areas hear, times the weights between hidden areas."""
+
+    subjects: int
+    rows: int
+    units: int
+    precision: str
+
+    @classmethod
+    def of(cls, case: Case) -> Product:
+        net = net_of(case)
+        versions = net.nodes[only_area(net, "context")]["units"] if case.testing else 2
+        subjects = case.subjects if case.way != "singly" else 1
+        return cls(subjects, case.batch * versions, net.nodes[hidden_areas(net)[0]]["units"], case.precision)
+
+    @property
+    def multiplications(self) -> int:
+        return self.subjects * self.rows * self.units**2
+
+    def __str__(self) -> str:
+        shape = f"{self.rows}x{self.units} by {self.units}x{self.units}"
+        return shape if self.subjects == 1 else f"{self.subjects} of {shape}"
+
+    def work(self, device: str) -> Callable[[], object]:
+        make = {"device": device, "dtype": getattr(torch, self.precision)}
+        heard = torch.rand(self.subjects, self.rows, self.units, **make)
+        weights = torch.rand(self.subjects, self.units, self.units, **make)
+        return partial(torch.bmm, heard, weights.mT)
+
+
+# ------------------------------------------------------------------------ time
+
+
+class Stopwatch:
+    """Times one piece of work again and again."""
+
+    def __init__(self, work: Callable[[], object], device: str) -> None:
+        self.work, self.device, self.samples = work, device, []
+        self.times = 1  # that one sample repeats the work
+        if self.seconds() < SAMPLE:  # the first run warms up, the second tells
+            self.times = max(1, round(SAMPLE / self.seconds()))
+
+    def seconds(self) -> float:
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+        started = time.perf_counter()
+        for _ in range(self.times):
+            self.work()
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+        return (time.perf_counter() - started) / self.times
+
+    def sample(self) -> None:
+        self.samples.append(self.seconds())
+
+    @property
+    def median(self) -> float:
+        return float(np.median(self.samples))
+
+
+def timed(cases: Sequence[Case], repeats: int, device: str) -> list[Row]:
+    """The rows of a group of cases that are timed in turns, each after the product of its own shape."""
+    watches: dict[Case | Product, Stopwatch] = {}
+    for case in cases:
+        for each in (Product.of(case), case):
+            if each not in watches:
+                watches[each] = Stopwatch(work(each, device) if each is case else each.work(device), device)
+    for _ in range(repeats):
+        for watch in watches.values():
+            watch.sample()
+
+    rows = {}
+    for case in cases:
+        product, count, watch = Product.of(case), multiplications(case), watches[case]
+        rate, peak = count / watch.median, product.multiplications / watches[product].median
+        rows[case.name] = {
+            "case": case.name,
+            "precision": case.precision,
+            "milliseconds": 1e3 * watch.median,
+            "milliseconds_quartiles": [1e3 * second for second in np.quantile(watch.samples, (0.25, 0.75))],
+            "multiplications": count,
+            "gigaflops": 2e-9 * rate,
+            "product_gigaflops": 2e-9 * peak,
+            "product_shape": str(product),
+            "fraction_of_peak": rate / peak,
+            "repeats": repeats,
+        }
+        family = case.model.split("_")[0]
+        if family in EPOCHS and not case.testing and not case.growing:
+            rows[case.name]["seconds_per_epoch"] = watch.median * EPOCHS[family] / case.batch
+    for case in cases:
+        if case.beside in rows:
+            row, other = rows[case.name], rows[case.beside]
+            ratio = row["milliseconds"] / other["milliseconds"]
+            if case.growing:
+                ratio *= other["multiplications"] / row["multiplications"]
+            row |= {"ratio": ratio, "ratio_to": case.beside, "ratio_of": "time/work" if case.growing else "time"}
+    return list(rows.values())
+
+
+# ------------------------------------------------------------------------ memory
+
+
+def remembered(cases: Sequence[Case], device: str) -> list[Row]:
+    """Rows with the peak memory of two updates, each case in a fresh process."""
+    rows = {}
+    for case in cases:
+        # A pool for each: a process that has measured once keeps its peak.
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:
+            megabytes = fresh.submit(peak_memory, case, device).result()
+        rows[case.name] = {"case": case.name, "precision": case.precision, "megabytes": megabytes}
+        if case.beside in rows:
+            ratio = megabytes / rows[case.beside]["megabytes"]
+            rows[case.name] |= {"ratio": ratio, "ratio_to": case.beside, "ratio_of": "memory"}
+    return list(rows.values())
+
+
+def peak_memory(case: Case, device: str) -> float:
+    """Megabytes that this process has held at most, after two updates; on a GPU, those of its arrays."""
+    update = work(case, device)
+    for _ in range(2):
+        update()
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated() / 1e6
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:  # not Linux
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # bytes on macOS
+    # Not ru_maxrss here: on Linux a new process takes over the peak of the one that started it.
+    line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024 / 1e6

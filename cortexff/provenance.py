@@ -1,0 +1,35 @@
+"""When and where something was computed, in words that are kept beside it."""
+
+from __future__ import annotations
+
+import os
+import platform
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cortexff.errors import CortexffError
+
+
+def now() -> str:
+    """Date and time, UTC, in ISO format."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def machine() -> str:
+    """Processor and number of cores, in words."""
+    processor = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        processor = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), processor)
+    except OSError:
+        pass  # not Linux
+    return f"{processor}, {os.cpu_count()} cores"
+
+
+def check_device(device: str) -> None:
+    """Raises CortexffError where a GPU is asked for and there is none."""
+    if device == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise CortexffError("--device cuda: this PyTorch sees no CUDA device; leave the option out to use the CPU")
