@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from cortexff.engines.rate import Plasticity, RateDynamics
+from cortexff.engines.state import Plasticity, RateDynamics
 
 
 def normalized(activity: Tensor) -> Tensor:
@@ -39,10 +39,9 @@ class AutogradNet(nn.Module):
         right, wrong  (cases, labels), one-of-N
         """
         cases, steps, damping = len(images), self.dynamics.steps, self.dynamics.damping
-        image_drive = self.image(normalized(images.repeat(2, 1)))
-        label_drive = self.label(normalized(torch.cat([right, wrong])))
+        image, label = normalized(images.repeat(2, 1)), normalized(torch.cat([right, wrong]))
         with torch.no_grad():  # the bottom-up pass
-            first = torch.relu(image_drive)
+            first = torch.relu(self.image(image))
             second = torch.relu(self.up(normalized(first)) + self.label.bias)
         activity = [first, second]
         sign = torch.ones(2 * cases, device=images.device)
@@ -53,7 +52,7 @@ class AutogradNet(nn.Module):
         loss = torch.zeros((), device=images.device)
         for _ in range(steps):
             heard = [normalized(y) for y in activity]
-            drives = [image_drive + self.down(heard[1]), label_drive + self.up(heard[0])]
+            drives = [self.image(image) + self.down(heard[1]), self.label(label) + self.up(heard[0])]
             for area, drive in enumerate(drives):
                 fresh = damping * activity[area] + (1 - damping) * torch.relu(drive)
                 log_odds = fresh.square().sum(-1) - self.units

@@ -4,7 +4,8 @@ import numpy as np
 import torch
 from autograd_update import AutogradNet
 
-from cortexff.engines.rate import Plasticity, RateDynamics, RateEngine
+from cortexff.engines.rate import RateEngine
+from cortexff.engines.state import Plasticity, RateDynamics
 from cortexff.graph import load_model
 from cortexff.stimuli.labels import one_hot
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import inspect
 import json
 import multiprocessing
 import time
@@ -22,7 +21,8 @@ import torch
 from cortexff.benchmark.cases import Case
 from cortexff.description import parse
 from cortexff.engines import cost
-from cortexff.engines.rate import Plasticity, RateDynamics, RateEngine
+from cortexff.engines.rate import RateEngine
+from cortexff.engines.state import Plasticity, RateDynamics
 from cortexff.graph import hidden_areas, load_model, only_area, parse_model
 from cortexff.readout import by_goodness
 from cortexff.stimuli.labels import candidates
@@ -74,9 +74,7 @@ def work(case: Case, device: str) -> Callable[[], object]:
         plain = autograd().AutogradNet(pixels, units, labels, dynamics, PLASTICITY)
         return partial(plain.update, shown[0, :, 0], context[0, :, 0], context[0, :, 1])
 
-    # Until the engine knows tiles, masked matrices are all it has.
-    knows_tiles = "tiled" in inspect.signature(RateEngine).parameters
-    engine = RateEngine(net, dynamics, **({"tiled": False} if case.way == "masked" and knows_tiles else {}))
+    engine = RateEngine(net, dynamics, tiled=case.way != "masked")
     every_label = {label: candidates(labels, device)}
     together = [range(case.subjects)] if case.way != "singly" else [[subject] for subject in range(case.subjects)]
     states = [(list(members), engine.start(0, members)) for members in together]
