@@ -12,10 +12,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from cortexff.engines.rate import STEPS_PER_PRODUCT, Plasticity, RateDynamics, RateEngine, RateState
+from cortexff.engines.rate import STEPS_PER_PRODUCT, RateEngine, best_precision
+from cortexff.engines.state import Plasticity, RateDynamics, RateState
 from cortexff.equations.normalization import length_normalization
 from cortexff.equations.plasticity import one_shot_rate
-from cortexff.graph import hidden_areas, parse_model
+from cortexff.graph import hidden_areas, load_model, parse_model
 from cortexff.readout import by_goodness
 from cortexff.stimuli.labels import candidates, one_hot
 
@@ -706,6 +707,46 @@ def test_a_settle_may_end_early():
     ]
     assert len(short) == 4
     assert all(torch.equal(short[3][area], whole[3][2][area]) for area in short[3])
+
+
+def test_precision_is_chosen_by_processor_and_size(monkeypatch):
+    small, large = model(*FIGURE_3), load_model("mnist_recurrent")
+    for features, wanted in (({"avx512_bf16": True}, "bfloat16"), ({"avx512_bf16": False}, "float32"), ({}, "float32")):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=features: found, raising=False)
+        assert (best_precision(small), best_precision(large)) == ("float32", wanted)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_tiles_and_full_matrices_live_the_same_life(precision):
+    """Local receptive fields, stored either way: the same newborns, activity and weights, to rounding."""
+    areas = {
+        "retina": {"role": "input", "shape": [12, 12, 2]},
+        "V1": {"shape": [12, 12, 2], "goodness": {"blocks": 4}},
+        "V2": {"shape": [6, 6, 5]},
+        "label": {"role": "context", "units": 3},
+    }
+    projections = [
+        project("retina", "V1", receptive_field={"size": 5}),
+        project("V1", "V2", receptive_field={"size": [4, 3]}),
+        project("V2", "V1", "top_down", receptive_field={"size": 3}),
+        project("V1", "V1", "lateral", receptive_field={"size": 3}),
+        project("label", "V2", "top_down"),
+    ]
+    net, dynamics = model(areas, projections), RateDynamics(steps=10, precision=precision)
+    given = scene(net, precision=precision, steps=10)
+    lives = []
+    for tiled in (True, False):
+        engine = RateEngine(net, dynamics, tiled)
+        other = replace(given, engine=engine, state=engine.start(0, range(2)))
+        assert (engine.projections["retina→V1"].shapes[0][0] > 1) == tiled
+        for _ in range(3):
+            other.learn(Plasticity(1.0))
+        lives.append((other.settled()[-1][-1], full(engine, other.state)))
+    tolerance = 1e-4 if precision == "float32" else BFLOAT16_TOLERANCE
+    for path, array in lives[0][1].arrays().items():
+        assert (array - lives[1][1].arrays()[path]).norm() <= tolerance * array.norm().clamp(min=1e-2), path
+    for area, y in lives[0][0].items():
+        assert (y - lives[1][0][area]).norm() <= tolerance * y.norm()
 
 
 # ------------------------------------------------------------------------ learning a task

@@ -6,7 +6,15 @@ from math import floor
 import numpy as np
 import pytest
 
-from cortexff.receptive_fields import ReceptiveField, connection_mask, every_field_is_on_map, field_starts, fields_along
+from cortexff.receptive_fields import (
+    ReceptiveField,
+    best_tiles,
+    connection_mask,
+    every_field_is_on_map,
+    field_starts,
+    fields_along,
+    tiles_along,
+)
 
 
 def field(size, stride) -> ReceptiveField:
@@ -112,3 +120,33 @@ def test_rows_and_columns_are_not_confused():
     first = mask[0].reshape(4, 6)  # the field of the upper left location: two rows, cut off on the left
     assert first.any(axis=1).tolist() == [True, True, False, False]
     assert first.any(axis=0).tolist() == [True, True, True, True, False, False]
+
+
+@pytest.mark.parametrize("number", range(30))
+def test_a_patch_holds_the_fields_of_its_tile(number):
+    random = np.random.default_rng(number)
+    while True:
+        source, target, size = (int(n) for n in random.integers(1, 13, size=3))
+        stride = float(random.choice([source / target, random.uniform(0.3, 3)]))
+        if every_field_is_on_map(source, target, size, stride):
+            break
+    along = fields_along(source, target, size, stride)
+    cuts = list(tiles_along(source, target, size, stride))
+    assert [cut.size for cut in cuts] == [n for n in range(1, target + 1) if target % n == 0]
+    for cut in cuts:
+        alike = cut.alike(source)
+        assert len({end - first for first, end in alike.patches}) == 1
+        for tile, ((first, end), (wide, wider)) in enumerate(zip(cut.patches, alike.patches, strict=True)):
+            read = along[tile * cut.size : (tile + 1) * cut.size].any(0)
+            assert read[first:end].sum() == read.sum() and read[first] and read[end - 1]  # all of it, and no more
+            assert 0 <= wide <= first and end <= wider <= source
+
+
+def test_tiles_of_the_paper():
+    """4 by 8 locations in §4 (32 times 14 by 18 places for 11 by 11 synapses), single ones in note 8."""
+    rows, columns = best_tiles((32, 32, 3), (32, 32, 3), field(11, 1))
+    assert (rows.size, columns.size) == (4, 8)
+    rows, columns = best_tiles((28, 28), (4, 4, 128), field(10, 6))
+    assert (rows.size, columns.size) == (1, 1)
+    rows, columns = best_tiles((32, 32, 3), (32, 32, 3), field(11, 1), whole=True)
+    assert (rows.size, columns.size) == (32, 32)
