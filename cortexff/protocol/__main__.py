@@ -9,11 +9,9 @@ import json
 import os
 import shlex
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +20,7 @@ import click
 from cortexff.errors import CortexffError
 
 if TYPE_CHECKING:
-    import networkx as nx
-
-    from cortexff.log import Log
     from cortexff.protocol.runner import Listener, Segment
-    from cortexff.protocol.schedule import Protocol
     from cortexff.protocol.table import Row
 
 SECONDS_OF_SILENCE = 10  # the longest that a run written as text says nothing
@@ -184,7 +178,10 @@ def run(
 
         say(describe(protocol, net, segments, images, out))
         return
-    log = _open_log(out, protocol, net, images.classes, resume, overwrite, name_or_path, preset)
+    from cortexff.protocol import provenance
+
+    came_from = provenance.origin(protocol, net, name_or_path, preset)
+    log = provenance.open_log(out, protocol, net, images.classes, came_from, resume, overwrite)
     with log, _Progress(progress, segments, say) as listener:
         try:
             course = Run(protocol, net, images, log, path_for(out), listener, log.attribute("started"), device=device)
@@ -198,7 +195,7 @@ def run(
         log.flush()
         rows = table.build(out, protocol, name, preset)
         table.write(log, rows)
-        log.attributes("/", {"finished": _now()})
+        log.attributes("/", {"finished": provenance.now()})
         course.forget_checkpoint()
     say("")
     click.echo(_json(rows) if as_json else table.render(rows))
@@ -212,112 +209,6 @@ def _check_device(device: str) -> None:
 
         if not torch.cuda.is_available():
             raise CortexffError("--device cuda: this PyTorch sees no CUDA device; leave the option out to use the CPU")
-
-
-def _open_log(
-    out: Path,
-    protocol: Protocol,
-    net: nx.MultiDiGraph,
-    classes: int,
-    resume: bool,
-    overwrite: bool,
-    name_or_path: str,
-    preset: str,
-) -> Log:
-    from cortexff.description import read_text
-    from cortexff.graph import hidden_areas
-    from cortexff.log import Log, open_file
-    from cortexff.protocol.runner import most_blocks
-    from cortexff.resources import find
-
-    settings = protocol.model_dump_json(by_alias=True)
-    protocol_text = read_text(find("protocols", name_or_path))
-    if resume:
-        if not out.exists():
-            raise CortexffError(f"--resume: there is no {out} to go on with; run without --resume")
-        with open_file(out) as results:
-            before = {key: results.attrs[key] for key in ("settings", "model", "status")}
-        if before["status"] == "finished":
-            raise CortexffError(f"--resume: {out} is finished; nothing is left to run")
-        if (before["settings"], before["model"]) != (settings, net.graph["text"]):
-            changed = _first_difference(json.loads(before["settings"]), json.loads(settings)) or "the model's text"
-            raise CortexffError(
-                f"--resume: {out} was begun with other settings ({changed}); use the same, or --out another file"
-            )
-        return Log.reopen(out)
-    provenance = {
-        "title": protocol.title,
-        "protocol_name": Path(name_or_path).stem,
-        "preset": preset,
-        "protocol": protocol_text,
-        "settings": settings,
-        "model": net.graph["text"],
-        "model_source": Path(net.graph["source"]).name,
-        "seed": protocol.seed,
-        "versions": json.dumps(_versions()),
-        "git_commit": _git_commit(),
-        "command_line": "python -m cortexff.protocol " + shlex.join(sys.argv[1:]),
-        "machine": _machine(),
-        "started": _now(),
-    }
-    dimensions = {
-        "subject": list(range(protocol.subjects)),
-        "area": hidden_areas(net),
-        "block": list(range(most_blocks(protocol, net))),
-        "label": list(range(classes)),
-    }
-    return Log.create(out, provenance, dimensions, overwrite=overwrite)
-
-
-def _first_difference(before: dict, now: dict, path: str = "") -> str | None:
-    for key in dict.fromkeys([*before, *now]):
-        old, new = before.get(key), now.get(key)
-        if isinstance(old, dict) and isinstance(new, dict):
-            if found := _first_difference(old, new, f"{path}{key}."):
-                return found
-        elif old != new:
-            return f"{path}{key} was {old}, now {new}"
-    return None
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _versions() -> dict[str, str]:
-    from importlib.metadata import version
-    from platform import python_version
-
-    return {
-        "python": python_version(),
-        **{package: version(package) for package in ("cortexff", "torch", "numpy", "h5py", "networkx")},
-    }
-
-
-def _machine() -> str:
-    """Processor and number of cores, in words."""
-    import platform
-
-    processor = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        processor = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), processor)
-    except OSError:
-        pass  # not Linux
-    return f"{processor}, {os.cpu_count()} cores"
-
-
-def _git_commit() -> str:
-    """Commit of the checkout that this package runs from, "-dirty" where it was changed; empty where there is none."""
-    try:
-        folder = Path(__file__).resolve().parents[1]
-        tree, commit = (
-            subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
-            for words in (["rev-parse", "--show-toplevel"], ["describe", "--always", "--dirty", "--abbrev=40"])
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return commit if Path(tree) == folder.parent else ""
 
 
 class _Progress:
