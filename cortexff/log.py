@@ -322,6 +322,14 @@ def open_file(path: str | Path, mode: str = "r") -> h5py.File:
     return file
 
 
+def variable_of(dataset: h5py.Dataset) -> Variable:
+    """What a variable of an open file is, as it was declared."""
+    scales = [dataset] if dataset.is_scale else [dimension[0] for dimension in dataset.dims]
+    texts = {name: dataset.attrs.get(name, "") for name in ("units", "long_name", "formula", "coordinates")}
+    dtype = "str" if dataset.dtype.kind == "O" else dataset.dtype.str[1:]
+    return Variable(tuple(scale.name.split("/")[-1] for scale in scales), dtype=dtype, **texts)
+
+
 def _attributes(values: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in values.items():
         if not isinstance(value, str) and (np.ndim(value) or np.asarray(value).dtype.kind not in "biuf"):
@@ -431,9 +439,7 @@ def _readable(columns: Mapping[str, h5py.Dataset], row: int) -> bool:
 
 def _same(dataset: h5py.Dataset, variable: Variable, where: str) -> None:
     """A variable that exists keeps its meaning: the same dimensions, units and type."""
-    scales = [dataset] if dataset.is_scale else [dimension[0] for dimension in dataset.dims]
-    dims = tuple(scale.name.split("/")[-1] for scale in scales)
-    found = (dims, dataset.attrs["units"], dataset.dtype)
+    found = (variable_of(dataset).dims, dataset.attrs["units"], dataset.dtype)
     wanted = (tuple(variable.dims), variable.units, _dtype(variable, where))
     if found != wanted:
         raise CortexffError(f"{where}: there already, with dims, units, dtype {found}; cannot become {wanted}")

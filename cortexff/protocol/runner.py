@@ -124,12 +124,14 @@ class Run:
         run_id: str = "",
         subjects: Sequence[int] | None = None,
         device: str = "cpu",
+        variants: Sequence[str] | None = None,
     ) -> None:
         self.protocol, self.net, self.images, self.log = protocol, net, images, log
         self.checkpoint_path, self.listener, self.device = checkpoint_path, listener or Listener(), device
         self.run_id, self.blocks = run_id, most_blocks(protocol, net)
         self.subjects = list(subjects if subjects is not None else range(protocol.subjects))
-        self.segments = plan(protocol, len(images.training_labels))
+        segments = plan(protocol, len(images.training_labels))
+        self.segments = [segment for segment in segments if variants is None or segment.variant in variants]
         check_fit(protocol, net, images)
         self.retina, self.label = only_area(net, "input"), only_area(net, "context")
         self.training_images = torch.from_numpy(images.training_images)
