@@ -65,12 +65,11 @@ def merge(paths: Sequence[str | Path], out: str | Path, overwrite: bool = False)
 
 def _check_same_run(files: Sequence[h5py.File]) -> None:
     for file in files:
-        for name in ("settings", "model", "protocol_name", "preset", "started", "finished"):
-            if name not in file.attrs:
-                reason = f"its status is {file.attrs['status']!r}" if name == "finished" else f"it has no {name!r}"
-                raise CortexffError(f"{file.filename} is not a run that can be merged: {reason}")
         if file.attrs["status"] != "finished":
             raise CortexffError(f"{file.filename} is {file.attrs['status']}, not finished: resume it before merging")
+        for name in ("settings", "model", "protocol_name", "preset", "started", "finished"):
+            if name not in file.attrs:
+                raise CortexffError(f"{file.filename} is no shard of a run: it does not tell its {name}")
         if differs := difference(files[0].attrs, file.attrs):
             raise CortexffError(f"{files[0].filename} and {file.filename} are of different runs: {differs}")
 

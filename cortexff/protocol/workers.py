@@ -137,7 +137,7 @@ def slurm() -> Any:
     # One shard at a time in a job: its cores are for the threads of PyTorch.
     arguments = [*dask.config.get("jobqueue.slurm.worker-extra-args", default=[]), "--nthreads", "1"]
     try:
-        return SLURMCluster(processes=1, worker_extra_args=arguments, scheduler_options={"dashboard_address": None})
+        return SLURMCluster(processes=1, worker_extra_args=arguments)
     except ValueError as error:
         raise CortexffError(
             "--cluster slurm: Dask's settings name no cores or memory of a job: write them, with queue, account and "
