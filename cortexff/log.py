@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 LOG_FORMAT = "cortexff 1"
 ROWS_PER_CHUNK = 16
 LARGEST_CHUNK = 2**20  # bytes; the size of HDF5's own chunk cache, beyond which every access goes to the disk
+IN_MEMORY = {"driver": "core", "backing_store": False}  # for h5py: nothing reaches the disk
 DIMENSION_ONLY = "This is a netCDF dimension but not a netCDF variable. %9d"  # the wording netCDF looks for
 
 
@@ -69,8 +70,9 @@ class Log:
         provenance: Mapping[str, Any],
         dimensions: Mapping[str, Sequence | np.ndarray],
         overwrite: bool = False,
+        in_memory: bool = False,
     ) -> Log:
-        """Start a new file, with its folder where there is none.
+        """Start a new file, with its folder where there is none; with ``in_memory`` one that is never written.
 
         provenance  texts and numbers that say where the run came from; become attributes of the root
         dimensions  name -> coordinates (numbers or texts) of each dimension that all groups share
@@ -79,8 +81,11 @@ class Log:
         attributes = _attributes({"status": "running", **provenance})
         coordinates = {name: _coordinates(name, values) for name, values in dimensions.items()}
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = h5py.File(path, "w" if overwrite else "x", track_order=True, locking=False)
+            if in_memory:
+                file = h5py.File(path, "w", track_order=True, **IN_MEMORY)
+            else:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                file = h5py.File(path, "w" if overwrite else "x", track_order=True, locking=False)
         except FileExistsError as error:
             problem = "exists; --out another file, or --overwrite" if path.exists() else "is not in a folder"
             raise CortexffError(f"{path} {problem}") from error
@@ -96,9 +101,12 @@ class Log:
         return log
 
     @classmethod
-    def reopen(cls, path: str | Path) -> Log:
-        """Open the log of an earlier run to write on; a row that a crash left half-made is forgotten."""
-        log = cls(open_file(path, "r+"))
+    def reopen(cls, path: str | Path, in_memory: bool = False) -> Log:
+        """Open the log of an earlier run to write on; a row that a crash left half-made is forgotten.
+
+        in_memory  write on a copy that goes with the process
+        """
+        log = cls(open_file(path, "r+", **(IN_MEMORY if in_memory else {})))
         log._file.attrs["status"] = "running"
         groups = [log._file]
         log._file.visititems(lambda _, item: groups.append(item) if isinstance(item, h5py.Group) else None)
@@ -306,13 +314,13 @@ def open_results(path: str | Path) -> xarray.DataTree:
     return xarray.open_datatree(path, engine="h5netcdf", driver_kwds={"locking": False}, decode_timedelta=False)
 
 
-def open_file(path: str | Path, mode: str = "r") -> h5py.File:
-    """A log as a plain h5py file; raises CortexffError where the path holds none."""
+def open_file(path: str | Path, mode: str = "r", **how: Any) -> h5py.File:
+    """A log as a plain h5py file, opened as h5py is told; raises CortexffError where the path holds none."""
     path = Path(path)
     if not path.is_file():
         raise CortexffError(f"{path}: no such file")
     try:
-        file = h5py.File(path, mode, locking=False)
+        file = h5py.File(path, mode, locking=False, **how)
     except OSError as error:
         raise CortexffError(f"{path}: not an HDF5 file, cut short, or not permitted: {error}") from error
     if file.attrs.get("log_format") != LOG_FORMAT:
@@ -320,6 +328,14 @@ def open_file(path: str | Path, mode: str = "r") -> h5py.File:
         file.close()
         raise CortexffError(f"{path}: not a log of cortexff (log_format {found!r}, should be {LOG_FORMAT!r})")
     return file
+
+
+def variable_of(dataset: h5py.Dataset) -> Variable:
+    """What a variable of an open file is, as it was declared."""
+    scales = [dataset] if dataset.is_scale else [dimension[0] for dimension in dataset.dims]
+    texts = {name: dataset.attrs.get(name, "") for name in ("units", "long_name", "formula", "coordinates")}
+    dtype = "str" if dataset.dtype.kind == "O" else dataset.dtype.str[1:]
+    return Variable(tuple(scale.name.split("/")[-1] for scale in scales), dtype=dtype, **texts)
 
 
 def _attributes(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -431,9 +447,7 @@ def _readable(columns: Mapping[str, h5py.Dataset], row: int) -> bool:
 
 def _same(dataset: h5py.Dataset, variable: Variable, where: str) -> None:
     """A variable that exists keeps its meaning: the same dimensions, units and type."""
-    scales = [dataset] if dataset.is_scale else [dimension[0] for dimension in dataset.dims]
-    dims = tuple(scale.name.split("/")[-1] for scale in scales)
-    found = (dims, dataset.attrs["units"], dataset.dtype)
+    found = (variable_of(dataset).dims, dataset.attrs["units"], dataset.dtype)
     wanted = (tuple(variable.dims), variable.units, _dtype(variable, where))
     if found != wanted:
         raise CortexffError(f"{where}: there already, with dims, units, dtype {found}; cannot become {wanted}")

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 import cortexff
-from cortexff.protocol.__main__ import _Progress, main
+from cortexff.protocol.__main__ import main
+from cortexff.protocol.progress import Progress
 
 torch.set_num_threads(1)  # as in the processes that are started here, so that results agree to the last bit
 TINY = [
@@ -128,15 +129,15 @@ def interrupt(monkeypatch):
     """Ctrl-C, or another signal, a number of updates after the start of the next run."""
 
     def press(after: int, number: int = signal.SIGINT) -> None:
-        advanced = _Progress._advanced
+        advanced = Progress._advanced
 
         def pressed(progress, updates):
             advanced(progress, updates)
             if progress.done == after:
-                monkeypatch.setattr(_Progress, "_advanced", advanced)
+                monkeypatch.setattr(Progress, "_advanced", advanced)
                 signal.raise_signal(number)
 
-        monkeypatch.setattr(_Progress, "_advanced", pressed)
+        monkeypatch.setattr(Progress, "_advanced", pressed)
 
     return press
 

@@ -42,7 +42,7 @@ def command(quick: bool, pattern: str, file: Path | None, device: str) -> None:
 
     from cortexff.benchmark.measure import AUTOGRAD, remembered, timed
     from cortexff.benchmark.table import line
-    from cortexff.provenance import check_device, machine, now
+    from cortexff.environment import check_device, machine, now
 
     check_device(device)
     report = {

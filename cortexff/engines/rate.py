@@ -36,7 +36,9 @@ class RateEngine:
         self.net = net
         self.dynamics = dynamics or RateDynamics()
         self.device = torch.device(self.dynamics.device)
-        self.product_type = {"float32": torch.float32, "bfloat16": torch.bfloat16}[self.dynamics.precision]
+        precision = self.dynamics.precision
+        precision = best_precision(net, self.dynamics.device) if precision == "auto" else precision
+        self.product_type = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
         self.areas = hidden_areas(net)
         self.units = dict(net.nodes(data="units"))
         self.sources = {area: afferents(net, area) for area in self.areas}  # (source area, projection name)

@@ -22,7 +22,8 @@ class RateDynamics:
     damping      share of the previous activity that is kept in a step
     steps        steps after the bottom-up pass
     alternating  update even areas from odd ones, then odd from even, as in the paper's preliminary experiment
-    precision    of the products, ``float32`` or ``bfloat16``; weights, sums and updates are float32
+    precision    of the products, ``float32``, ``bfloat16`` or ``auto``, the faster one (``rate.best_precision``);
+                 weights, sums and updates are float32
     device       ``cpu`` or ``cuda``
     """
 

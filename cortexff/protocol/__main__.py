@@ -8,28 +8,24 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import signal
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from cortexff.environment import check_device, now
 from cortexff.errors import CortexffError
-from cortexff.provenance import check_device, machine, now
+from cortexff.protocol.progress import Progress
 
 if TYPE_CHECKING:
     import networkx as nx
 
-    from cortexff.log import Log
-    from cortexff.protocol.runner import Listener, Segment
     from cortexff.protocol.schedule import Protocol
     from cortexff.protocol.table import Row
-
-SECONDS_OF_SILENCE = 10  # the longest that a run written as text says nothing
+    from cortexff.stimuli.images import Images
 
 EPILOG = """\b
 Examples:
@@ -39,6 +35,7 @@ Examples:
   python -m cortexff.protocol paper                             print the kept runs beside the paper's figures
   python -m cortexff.protocol sleep_deprivation --model my_model.yaml --subjects 5
   python -m cortexff.protocol sleep_deprivation --set stages.deprivation.updates=300 --out results/short.h5
+  python -m cortexff.protocol recurrent --subjects 32 --jobs 4 --sweep plasticity.learning_rate=2,5,10
 """
 
 
@@ -62,6 +59,17 @@ Examples:
     metavar="KEY.PATH=VALUE",
     help="Change one setting of the protocol; may be given often.",
 )
+@click.option(
+    "--sweep",
+    "sweeps",
+    multiple=True,
+    metavar="KEY.PATH=VALUE,VALUE",
+    help="Run once with each of these values; given often, with all combinations.",
+)
+@click.option("--jobs", type=click.IntRange(min=1), default=1, help="Share the work among so many processes, by Dask.")
+@click.option(
+    "--cluster", type=click.Choice(["slurm"]), help="Let the processes be jobs of a cluster, by dask-jobqueue."
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Results file (.h5).  [default: results/NAME/PRESET.h5]")
 @click.option("--overwrite", is_flag=True, help="Replace an existing results file.")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run from its checkpoint.")
@@ -69,7 +77,11 @@ Examples:
 @click.option(
     "--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where to compute."
 )
-@click.option("--precision", type=click.Choice(["float32", "bfloat16"]), help="Precision of the matrix products.")
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16"]),
+    help="Precision of the matrix products.  [default: the protocol's, or the fastest here]",
+)
 @click.option(
     "--progress", type=click.Choice(["bar", "text", "none"]), help="[default: a bar on a terminal, else lines of text]"
 )
@@ -100,8 +112,8 @@ def paper(as_json: bool) -> None:
     click.echo(_json([row for run in runs for row in run.rows]) if as_json else text(runs))
 
 
-def _json(rows: Sequence[Row]) -> str:
-    """Rows of a closing table as JSON; what is not a number becomes null."""
+def _json(rows: Sequence[Row], points: Sequence[str] = ()) -> str:
+    """Rows of a closing table as JSON, each with its point of a sweep; what is not a number becomes null."""
     from dataclasses import asdict
     from math import isfinite
 
@@ -109,6 +121,7 @@ def _json(rows: Sequence[Row]) -> str:
         {key: None if isinstance(value, float) and not isfinite(value) else value for key, value in asdict(row).items()}
         for row in rows
     ]
+    plain = [{"point": point, **row} for point, row in zip(points, plain, strict=True)] if points else plain
     return json.dumps(plain, ensure_ascii=False, indent=1)
 
 
@@ -136,6 +149,9 @@ def run(
     subjects: int | None,
     seed: int | None,
     assignments: Sequence[str],
+    sweeps: Sequence[str],
+    jobs: int,
+    cluster: str | None,
     out: Path | None,
     overwrite: bool,
     resume: bool,
@@ -152,50 +168,72 @@ def run(
     for option, value in {"model": model, "subjects": subjects, "seed": seed, "engine.precision": precision}.items():
         if value is not None:
             changes[f"--{option.split('.')[-1]} {value}"] = assignment(f"{option}={json.dumps(value)}")
-    protocol = load_protocol(name_or_path, preset, changes)
     name = Path(name_or_path).stem
-    from cortexff.graph import load_model
-
-    net = load_model(protocol.model)
     out = out or Path("results") / name / f"{preset}.h5"
     if out.suffix != ".h5":
         raise CortexffError(f"--out {out}: the results file must end in .h5")
-    if not dry_run and not resume and not overwrite and out.exists():
+    if jobs > 1 or cluster or sweeps:
+        run_many(
+            name_or_path,
+            preset,
+            changes,
+            sweeps,
+            jobs,
+            cluster,
+            out,
+            overwrite,
+            resume,
+            dry_run,
+            device,
+            progress,
+            as_json,
+        )
+        return
+    protocol = load_protocol(name_or_path, preset, changes)
+    from cortexff.graph import load_model
+
+    net = load_model(protocol.model)
+    from cortexff.engines import ranks
+
+    check_device(device)
+    ranks.join(device)
+    first = ranks.number() == 0  # where torchrun started several processes, one of them speaks and writes
+    if first and not dry_run and not resume and not overwrite and out.exists():
         raise CortexffError(
             f"{out} exists: give --out another file, --overwrite it, or --resume it if it was interrupted"
         )
-    say = (lambda text: click.echo(text, err=True)) if as_json else click.echo
+    say = partial(click.echo, err=as_json) if first else lambda text: None
     if not dry_run:
         say(f"{name} ({preset}): {protocol.title}")
 
     from cortexff.plots import draw
     from cortexff.protocol import table
     from cortexff.protocol.checkpoint import path_for
-    from cortexff.protocol.runner import Interrupted, Run, check_fit, plan
-    from cortexff.stimuli import images as image_sets
+    from cortexff.protocol.runner import Interrupted, Run, plan, with_precision
 
-    check_device(device)
-    images = image_sets.load(protocol.stimuli.images, progress=progress != "none" and sys.stderr.isatty())
-    images = image_sets.hold_out(images, protocol.stimuli.validation)
+    protocol = with_precision(protocol, net, device)
+    images = _fitting_images(protocol, net, progress)
     segments = plan(protocol, len(images.training_labels))
-    check_fit(protocol, net, images)
     if dry_run:
         from cortexff.protocol.estimate import describe
 
         say(describe(protocol, net, segments, images, out))
         return
-    log = _open_log(out, protocol, net, images.classes, resume, overwrite, name_or_path, preset)
-    with log, _Progress(progress, segments, say) as listener:
+    from cortexff.protocol import provenance
+
+    came_from = provenance.origin(protocol, net, name_or_path, preset)
+    log = provenance.open_log(out, protocol, net, images.classes, came_from, resume, overwrite)
+    with log, Progress(progress if first else "none", segments, say) as listener:
         try:
             course = Run(protocol, net, images, log, path_for(out), listener, log.attribute("started"), device=device)
             course.carry_out(resume=resume)
         except Interrupted:
-            command_line = shlex.join(
-                [*(arg for arg in sys.argv[1:] if arg not in ("--resume", "--overwrite")), "--resume"]
-            )
-            say(f"Interrupted; nothing is lost. Go on with: python -m cortexff.protocol {command_line}")
+            say(f"Interrupted; nothing is lost. {_go_on()}")
             sys.exit(130)
         log.flush()
+        ranks.leave()
+        if not first:
+            return
         rows = table.build(out, protocol, name, preset)
         table.write(log, rows)
         log.attributes("/", {"finished": now()})
@@ -206,153 +244,92 @@ def run(
     say("\nResults: " + ", ".join(str(path) for path in (out, *pictures)))
 
 
-def _open_log(
-    out: Path,
-    protocol: Protocol,
-    net: nx.MultiDiGraph,
-    classes: int,
-    resume: bool,
-    overwrite: bool,
+def run_many(
     name_or_path: str,
     preset: str,
-) -> Log:
-    from cortexff.description import read_text
-    from cortexff.graph import hidden_areas
-    from cortexff.log import Log, open_file
-    from cortexff.protocol.runner import most_blocks
-    from cortexff.resources import find
+    changes: Mapping[str, Mapping[str, Any]],
+    sweeps: Sequence[str],
+    jobs: int,
+    cluster: str | None,
+    out: Path,
+    overwrite: bool,
+    resume: bool,
+    dry_run: bool,
+    device: str,
+    progress: str | None,
+    as_json: bool,
+) -> None:
+    """Carry out one protocol in shards, with every point of a grid of settings, on several processes or a cluster."""
+    from cortexff.graph import load_model
+    from cortexff.plots import draw
+    from cortexff.protocol import provenance, sweep, table, workers
+    from cortexff.protocol.runner import Interrupted, plan, with_precision
+    from cortexff.protocol.schedule import load_protocol
 
-    settings = protocol.model_dump_json(by_alias=True)
-    protocol_text = read_text(find("protocols", name_or_path))
-    if resume:
-        if not out.exists():
-            raise CortexffError(f"--resume: there is no {out} to go on with; run without --resume")
-        with open_file(out) as results:
-            before = {key: results.attrs[key] for key in ("settings", "model", "status")}
-        if before["status"] == "finished":
-            raise CortexffError(f"--resume: {out} is finished; nothing is left to run")
-        if (before["settings"], before["model"]) != (settings, net.graph["text"]):
-            changed = _first_difference(json.loads(before["settings"]), json.loads(settings)) or "the model's text"
-            raise CortexffError(
-                f"--resume: {out} was begun with other settings ({changed}); use the same, or --out another file"
-            )
-        return Log.reopen(out)
-    provenance = {
-        "title": protocol.title,
-        "protocol_name": Path(name_or_path).stem,
-        "preset": preset,
-        "protocol": protocol_text,
-        "settings": settings,
-        "model": net.graph["text"],
-        "model_source": Path(net.graph["source"]).name,
-        "seed": protocol.seed,
-        "versions": json.dumps(_versions()),
-        "git_commit": _git_commit(),
-        "command_line": "python -m cortexff.protocol " + shlex.join(sys.argv[1:]),
-        "machine": machine(),
-        "started": now(),
-    }
-    dimensions = {
-        "subject": list(range(protocol.subjects)),
-        "area": hidden_areas(net),
-        "block": list(range(most_blocks(protocol, net))),
-        "label": list(range(classes)),
-    }
-    return Log.create(out, provenance, dimensions, overwrite=overwrite)
+    workers.check_installed(cluster)
+    check_device(device)
+    say = partial(click.echo, err=as_json)
+    points, cases = [], {}
+    for label, settings in sweep.grid(sweeps).items():
+        protocol = load_protocol(name_or_path, preset, {**changes, **settings})
+        net = load_model(protocol.model)
+        protocol = with_precision(protocol, net, device)
+        came_from = provenance.origin(protocol, net, name_or_path, preset)
+        points.append(sweep.Point(label, protocol, net, came_from, sweep.path_of(out, label)))
+        images = _fitting_images(protocol, net, progress)
+        cases[label] = len(images.training_labels)
+        if dry_run:
+            from cortexff.protocol.estimate import describe
 
+            say(describe(protocol, net, plan(protocol, cases[label]), images, points[-1].out) + "\n")
+    if dry_run:
+        shards = sweep.cut(points, jobs)
+        say(f"{len(shards)} shards, {jobs} at a time:\n" + "\n".join(f"  {shard.path}" for shard in shards))
+        if cluster:
+            say(f"\nThe script of each of {jobs} jobs:\n\n{workers.job_script()}")
+        return
+    shards = sweep.prepare(points, jobs, resume, overwrite)
+    say(f"{Path(name_or_path).stem} ({preset}): {points[0].protocol.title}; {len(shards)} shards, {jobs} at a time")
+    tables, pictures = {}, []
 
-def _first_difference(before: dict, now: dict, path: str = "") -> str | None:
-    for key in dict.fromkeys([*before, *now]):
-        old, new = before.get(key), now.get(key)
-        if isinstance(old, dict) and isinstance(new, dict):
-            if found := _first_difference(old, new, f"{path}{key}."):
-                return found
-        elif old != new:
-            return f"{path}{key} was {old}, now {new}"
-    return None
+    def finished(point: sweep.Point, rows: list[Row]) -> None:
+        tables[point.name] = rows
+        pictures.extend([point.out, *draw(point.out)])
 
-
-def _versions() -> dict[str, str]:
-    from importlib.metadata import version
-    from platform import python_version
-
-    return {
-        "python": python_version(),
-        **{package: version(package) for package in ("cortexff", "torch", "numpy", "h5py", "networkx")},
-    }
-
-
-def _git_commit() -> str:
-    """Commit of the checkout that this package runs from, "-dirty" where it was changed; empty where there is none."""
-    try:
-        folder = Path(__file__).resolve().parents[1]
-        tree, commit = (
-            subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
-            for words in (["rev-parse", "--show-toplevel"], ["describe", "--always", "--dirty", "--abbrev=40"])
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return commit if Path(tree) == folder.parent else ""
+    segments = [segment for shard in shards for segment in shard.segments(cases[shard.point.name])]
+    with Progress(progress, segments, say) as listener, workers.start(jobs, cluster) as (client, threads):
+        try:
+            problems = workers.carry_out(shards, client, threads, device, listener, finished)
+        except Interrupted:
+            say(f"Interrupted; nothing is lost. {_go_on()}")
+            sys.exit(130)
+    tables = {point.name: tables[point.name] for point in points if point.name in tables}
+    say("")
+    if as_json and sweeps:
+        click.echo(_json([row for rows in tables.values() for row in rows], [n for n, r in tables.items() for _ in r]))
+    elif tables:
+        rows = next(iter(tables.values()))
+        click.echo(_json(rows) if as_json else table.compare(tables) if sweeps else table.render(rows))
+    say("\nResults: " + ", ".join(map(str, pictures)))
+    if problems:
+        click.echo("\n".join([*problems, f"The others are finished. {_go_on()}"]), err=True)
+        sys.exit(1)
 
 
-class _Progress:
-    """Shows how far a run has come, and hears Ctrl-C and SIGTERM."""
+def _go_on() -> str:
+    kept = [argument for argument in sys.argv[1:] if argument not in ("--resume", "--overwrite")]
+    return f"Go on with: python -m cortexff.protocol {shlex.join([*kept, '--resume'])}"
 
-    def __init__(self, style: str | None, segments: Sequence[Segment], say: Callable[[str], None]) -> None:
-        self.style = style or ("bar" if sys.stderr.isatty() else "text")
-        self.total = sum(segment.updates for segment in segments)
-        self.done, self.say, self.stopping, self.said = 0, say, False, time.monotonic()
 
-    def __enter__(self) -> Listener:
-        from tqdm import tqdm
+def _fitting_images(protocol: Protocol, net: nx.MultiDiGraph, progress: str | None) -> Images:
+    """The images of a protocol, once it is sure that they, the model and every variant go together."""
+    from cortexff.protocol.runner import check_fit
+    from cortexff.stimuli import images as image_sets
 
-        from cortexff.protocol.runner import Listener
-
-        self.bar = tqdm(
-            total=self.total, unit="update", disable=self.style != "bar", dynamic_ncols=True, file=sys.stderr
-        )
-        self.before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
-        return Listener(self._advanced, self._probed, self._noted, lambda: self.stopping)
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.close()
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-
-    def _stop(self, number: int, frame: object) -> None:
-        if self.stopping:  # asked twice: stop at once
-            raise KeyboardInterrupt
-        self.stopping = True
-
-    def _advanced(self, updates: int) -> None:
-        self.done += updates
-        self.bar.update(updates)
-        if self.style == "text" and time.monotonic() - self.said > SECONDS_OF_SILENCE:
-            self._say("...")
-
-    def _probed(self, segment: Segment, update: int, measurement: Any) -> None:
-        row = measurement.row
-        text = (
-            f"{segment.group:<20} update {segment.before + update:>5}  "
-            f"error {100 * row['err_goodness'].mean():5.2f} %  "
-            f"hallucinations {100 * row['fp_neg'].mean():5.1f} %  d′ {row['dprime'].mean():.2f}  "
-            f"({segment.stage.probe_on} images)"
-        )
-        if self.style == "bar":
-            self.bar.set_description(segment.group)
-            self.bar.set_postfix_str(f"error {100 * row['err_goodness'].mean():.2f} %")
-        elif self.style == "text":
-            self._say(text)
-
-    def _noted(self, text: str) -> None:
-        if self.style == "bar":
-            self.bar.write(text, file=sys.stderr)
-        elif self.style == "text":
-            self._say(text)
-
-    def _say(self, text: str) -> None:
-        self.said = time.monotonic()
-        self.say(f"[{self.done:>6}/{self.total}] {text}")
+    images = image_sets.load(protocol.stimuli.images, progress=progress != "none" and sys.stderr.isatty())
+    images = image_sets.hold_out(images, protocol.stimuli.validation)
+    check_fit(protocol, net, images)
+    return images
 
 
 def main() -> None:

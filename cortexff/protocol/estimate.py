@@ -9,7 +9,7 @@ from pathlib import Path
 import networkx as nx
 
 from cortexff.engines import cost
-from cortexff.protocol.runner import Segment
+from cortexff.protocol.runner import Segment, with_precision
 from cortexff.protocol.schedule import PHASES, Protocol, probe_updates
 from cortexff.stimuli.images import Images
 
@@ -52,7 +52,8 @@ def describe(protocol: Protocol, net: nx.MultiDiGraph, segments: Sequence[Segmen
         if phases:
             multiplications += segment.updates * cost.training(net, protocol.stimuli.minibatch, len(phases), steps)
         multiplications += probes * cost.testing(net, len(shown), classes + 1, steps)  # every label, and noise
-    seconds = OVERHEAD * protocol.subjects * 2 * multiplications / product_rate(protocol.engine.precision)
+    precision = with_precision(protocol, net, "cpu").engine.precision
+    seconds = OVERHEAD * protocol.subjects * 2 * multiplications / product_rate(precision)
     megabytes = 4 * protocol.subjects * cost.all_synapses(net) * (3 + len(protocol.conditions)) / 1e6
     total = sum(segment.updates for segment in segments)
     lines += [

@@ -15,7 +15,7 @@ import torch
 
 from cortexff import readout
 from cortexff.engines import ranks
-from cortexff.engines.rate import RateEngine
+from cortexff.engines.rate import RateEngine, best_precision
 from cortexff.engines.state import Plasticity, RateDynamics
 from cortexff.errors import CortexffError
 from cortexff.graph import hidden_areas, only_area, with_goodness
@@ -112,6 +112,14 @@ def plan(protocol: Protocol, training_cases: int) -> list[Segment]:
     return segments
 
 
+def with_precision(protocol: Protocol, net: nx.MultiDiGraph, device: str) -> Protocol:
+    """The protocol with the precision that ``auto`` stands for here, so that its settings say what was done."""
+    if protocol.engine.precision != "auto":
+        return protocol
+    engine = protocol.engine.model_copy(update={"precision": best_precision(net, device)})
+    return protocol.model_copy(update={"engine": engine})
+
+
 class Run:
     """One execution of a protocol on one machine."""
 
@@ -126,12 +134,14 @@ class Run:
         run_id: str = "",
         subjects: Sequence[int] | None = None,
         device: str = "cpu",
+        variants: Sequence[str] | None = None,
     ) -> None:
         self.protocol, self.net, self.images, self.log = protocol, net, images, log
         self.checkpoint_path, self.listener, self.device = checkpoint_path, listener or Listener(), device
         self.run_id, self.blocks = run_id, most_blocks(protocol, net)
         self.subjects = list(subjects if subjects is not None else range(protocol.subjects))
-        self.segments = plan(protocol, len(images.training_labels))
+        segments = plan(protocol, len(images.training_labels))
+        self.segments = [segment for segment in segments if variants is None or segment.variant in variants]
         check_fit(protocol, net, images)
         self.retina, self.label = only_area(net, "input"), only_area(net, "context")
         self.training_images = torch.from_numpy(images.training_images)

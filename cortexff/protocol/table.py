@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -162,9 +162,29 @@ def _block(rows: Sequence[Row], heading: str) -> str:
         papers = [f"{row.paper:g}" for row in mine if not math.isnan(row.paper)] or ["–"]
         name = label(metric) + (" (%)" if metric in PERCENT else "")
         lines.append([name, *map(cell, mine), *(papers[:1] if with_paper else [])])
+    return _aligned(lines)
+
+
+def _aligned(lines: Sequence[Sequence[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     padded = ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     return "\n".join([padded[0], "-" * max(map(len, padded)), *padded[1:]])
+
+
+def compare(points: Mapping[str, Sequence[Row]]) -> str:
+    """The tables of several runs as one text: the first metric alone, for each variant a line for each run."""
+    blocks = []
+    first = next(iter(points.values()))[0].metric
+    heading = label(first) + (" (%)" if first in PERCENT else "")
+    for variant in dict.fromkeys(row.variant for rows in points.values() for row in rows):
+        found = {
+            name: [row for row in rows if (row.variant, row.metric) == (variant, first)]
+            for name, rows in points.items()
+        }
+        columns = [row.condition for row in next(iter(found.values()))]
+        lines = [[name, *map(cell, rows)] for name, rows in found.items()]
+        blocks.append(_aligned([[f"{variant}: {heading}", *columns], *lines]))
+    return "\n\n".join(blocks)
 
 
 def label(metric: str) -> str:

@@ -1,0 +1,74 @@
+"""Shows how far a run has come, and hears Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cortexff.protocol.runner import Listener, Segment
+
+SECONDS_OF_SILENCE = 10  # the longest that a run written as text says nothing
+
+
+class Progress:
+    """Shows how far a run has come, and hears Ctrl-C and SIGTERM."""
+
+    def __init__(self, style: str | None, segments: Sequence[Segment], say: Callable[[str], None]) -> None:
+        self.style = style or ("bar" if sys.stderr.isatty() else "text")
+        self.total = sum(segment.updates for segment in segments)
+        self.done, self.say, self.stopping, self.said = 0, say, 0, time.monotonic()
+
+    def __enter__(self) -> Listener:
+        from tqdm import tqdm
+
+        from cortexff.protocol.runner import Listener
+
+        self.bar = tqdm(
+            total=self.total, unit="update", disable=self.style != "bar", dynamic_ncols=True, file=sys.stderr
+        )
+        self.before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        return Listener(self._advanced, self._probed, self._noted, lambda: self.stopping > 0)
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def _stop(self, number: int, frame: object) -> None:
+        if self.stopping == number:  # asked twice: stop at once
+            raise KeyboardInterrupt
+        self.stopping = self.stopping or number  # torchrun sends on a Ctrl-C, then another signal of its own
+
+    def _advanced(self, updates: int) -> None:
+        self.done += updates
+        self.bar.update(updates)
+        if self.style == "text" and time.monotonic() - self.said > SECONDS_OF_SILENCE:
+            self._say("...")
+
+    def _probed(self, segment: Segment, update: int, measurement: Any) -> None:
+        row = measurement.row
+        text = (
+            f"{segment.group:<20} update {segment.before + update:>5}  "
+            f"error {100 * row['err_goodness'].mean():5.2f} %  "
+            f"hallucinations {100 * row['fp_neg'].mean():5.1f} %  d′ {row['dprime'].mean():.2f}  "
+            f"({segment.stage.probe_on} images)"
+        )
+        if self.style == "bar":
+            self.bar.set_description(segment.group)
+            self.bar.set_postfix_str(f"error {100 * row['err_goodness'].mean():.2f} %")
+        elif self.style == "text":
+            self._say(text)
+
+    def _noted(self, text: str) -> None:
+        if self.style == "bar":
+            self.bar.write(text, file=sys.stderr)
+        elif self.style == "text":
+            self._say(text)
+
+    def _say(self, text: str) -> None:
+        self.said = time.monotonic()
+        self.say(f"[{self.done:>6}/{self.total}] {text}")

@@ -1,0 +1,221 @@
+"""Dask workers run shards to the same end as one process does, also when they are stopped, fail or are lost."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import nullcontext
+from pathlib import Path
+
+import dask
+import dask_jobqueue  # noqa: F401  (brings its settings to Dask's)
+import h5py
+import numpy as np
+import pytest
+import torch
+
+import cortexff
+from cortexff.errors import CortexffError
+from cortexff.protocol import workers
+from cortexff.protocol.__main__ import main
+from cortexff.protocol.progress import Progress
+
+torch.set_num_threads(1)  # the arrays are tiny: threads would only cost time
+START = workers.start
+RECURRENT = [
+    *("recurrent", "--preset", "quick", "--subjects", "4", "--progress", "text", "--set", "stimuli.validation=20"),
+    *("--set", "stages.development={epochs: null, updates: 20, probe: 5}", "--set", "stages.test.probe_images=20"),
+]
+
+
+@pytest.fixture(scope="module")
+def crew():
+    """Two workers, started once for all tests of this file."""
+    with START(2, None) as found:
+        yield found
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """Every test runs in an empty folder of its own."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def call(monkeypatch, capsys, crew):
+    """Run the command in this process, with the workers of all tests: exit code, standard output, standard error."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(workers, "start", lambda jobs, cluster: nullcontext(crew))
+        monkeypatch.setattr(sys, "argv", ["python -m cortexff.protocol", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return (ended.value.code or 0, *capsys.readouterr())
+
+    return run
+
+
+def datasets(path: Path | str) -> dict[str, np.ndarray]:
+    found = {}
+    with h5py.File(path, locking=False) as file:
+        file.visititems(lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+    return found
+
+
+def same(path: Path | str, other: Path | str, tolerance: float = 1e-4) -> None:
+    """Whole numbers and texts to the letter; other numbers up to the rounding of sums in another order.
+
+    After some hundred updates that rounding makes the odd unit active, or not, for one of the images.
+    """
+    ours, theirs = datasets(path), datasets(other)
+    assert ours.keys() == theirs.keys()
+    for name, values in ours.items():
+        if values.dtype.kind == "f":
+            np.testing.assert_allclose(values, theirs[name], rtol=tolerance, atol=tolerance, err_msg=name)
+        else:
+            np.testing.assert_array_equal(values, theirs[name], err_msg=name)
+
+
+@pytest.fixture
+def cohort(call) -> str:
+    """The run that the shards are to equal."""
+    assert call(*RECURRENT, "--out", "cohort.h5")[0] == 0
+    return "cohort.h5"
+
+
+def test_four_subjects_in_two_jobs_equal_the_cohort(call, cohort):
+    code, said, problem = call(*RECURRENT, "--jobs", "2")
+    assert code == 0, problem
+    assert "2 shards, 2 at a time" in said and "[    40/40]" in said and "error by goodness (%)" in said
+    folder = Path("results/recurrent")
+    assert sorted(path.name for path in folder.iterdir()) == ["quick.h5", "quick.png", "quick.svg"]
+    same(folder / "quick.h5", cohort)
+    tree = cortexff.open_results(folder / "quick.h5")
+    assert tree.attrs["status"] == "finished" and "--jobs 2" in tree.attrs["command_line"]
+    tree.close()
+
+
+def test_a_grid_of_settings_is_a_run_for_each_point(call):
+    sweep = ("--sweep", "engine.damping=0.2,0.4", "--sweep", "plasticity.learning_rate=2,5")
+    code, said, problem = call(*RECURRENT, *sweep, "--subjects", "1")
+    assert code == 0, problem
+    assert "error by goodness (%)" in said and "damping=0.4 learning_rate=5  " in said
+    folder = Path("results/recurrent/quick.sweep")
+    assert sorted(path.name for path in folder.glob("*.h5")) == [
+        f"damping={damping}_learning_rate={rate}.h5" for damping in (0.2, 0.4) for rate in (2, 5)
+    ]
+    alone = ("--set", "engine.damping=0.4", "--set", "plasticity.learning_rate=2", "--subjects", "1")
+    assert call(*RECURRENT, *alone, "--out", "alone.h5")[0] == 0
+    same(folder / "damping=0.4_learning_rate=2.h5", "alone.h5")
+    with h5py.File(folder / "damping=0.2_learning_rate=5.h5") as file:
+        assert json.loads(file.attrs["settings"])["engine"]["damping"] == 0.2
+    code, _, problem = call(*RECURRENT, *sweep, "--subjects", "1")
+    assert code == 2 and "damping=0.2_learning_rate=2.h5 exists" in problem
+
+
+def test_json_is_the_table_alone(call):
+    code, said, _ = call(*RECURRENT, "--sweep", "seed=0,1", "--subjects", "1", "--json")
+    rows = json.loads(said)
+    assert code == 0 and [row["point"] for row in rows] == ["seed=0"] * 2 + ["seed=1"] * 2
+    code, said, _ = call(*RECURRENT, "--jobs", "2", "--subjects", "2", "--json", "--out", "a.h5")
+    assert code == 0 and [row["metric"] for row in json.loads(said)] == ["err_goodness", "err_softmax"]
+
+
+def test_a_shard_that_fails_is_named_and_the_others_finish(call, cohort):
+    blocked = Path("a.shards/max_2-3.checkpoint.partial")
+    blocked.mkdir(parents=True)  # no checkpoint can be written here
+    arguments = (*RECURRENT, "--jobs", "2", "--out", "a.h5", "--resume")
+    code, _, problem = call(*arguments)
+    assert code == 1 and "a.shards/max_2-3.h5 failed: " in problem and "checkpoint.py" in problem
+    assert "--resume" in problem and not Path("a.h5").exists()
+    with h5py.File("a.shards/max_0-1.h5") as finished, h5py.File("a.shards/max_2-3.h5") as failed:
+        assert (finished.attrs["status"], failed.attrs["status"]) == ("finished", "failed")
+    blocked.rmdir()
+    assert call(*arguments)[0] == 0
+    same("a.h5", cohort)
+
+
+def test_a_worker_that_is_lost_costs_little(call, crew, monkeypatch):
+    """Dask gives its shard to another, which goes on from the checkpoint."""
+    killed = []
+    advanced = Progress._advanced
+
+    def kill(progress, updates):
+        advanced(progress, updates)
+        if not killed and list(Path("a.shards").glob("*.checkpoint.h5")):
+            killed.extend(crew[0].run(os.getpid).values())
+            os.kill(killed[0], signal.SIGKILL)
+
+    monkeypatch.setattr(Progress, "_advanced", kill)
+    changes = ("--set", "stages.development.updates=100")
+    code, _, problem = call(*RECURRENT, *changes, "--jobs", "2", "--out", "a.h5")
+    assert code == 0 and killed and killed[0] not in crew[0].run(os.getpid).values(), problem
+    assert call(*RECURRENT, *changes, "--out", "cohort.h5")[0] == 0
+    same("a.h5", "cohort.h5", tolerance=1e-3)
+
+
+def test_an_interrupted_sweep_goes_on_to_the_same_end(call):
+    """A process group of its own, Ctrl-C to all of it once both shards have begun, and the command that it names."""
+    changes = [*RECURRENT, "--set", "stages.development.updates=80"]
+    command = [sys.executable, "-m", "cortexff.protocol", *changes, "--jobs", "2", "--out", "a.h5"]
+    environment = os.environ | {"PYTHONPATH": str(Path(cortexff.__file__).parents[1])}
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, start_new_session=True
+    )
+    while process.poll() is None and len(list(Path("a.shards").glob("*.checkpoint.h5"))) < 2:
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    said = process.communicate()[0]
+    assert process.returncode == 130 and "Interrupted; nothing is lost" in said, said
+    for name in ("max_0-1", "max_2-3"):
+        with h5py.File(f"a.shards/{name}.h5") as file:
+            assert file.attrs["status"] == "interrupted"
+    assert call(*changes, "--jobs", "2", "--out", "a.h5", "--resume")[0] == 0
+    assert call(*changes, "--out", "cohort.h5")[0] == 0
+    same("a.h5", "cohort.h5", tolerance=1e-3)
+
+
+SETTINGS = {
+    "jobqueue.slurm": {
+        **dask.config.get("jobqueue.slurm"),
+        **{"cores": 4, "memory": "8GB", "queue": "short", "scheduler-options": {"dashboard_address": ":0"}},
+    }
+}
+
+
+def test_a_dry_run_prints_shards_and_job_script(call):
+    with dask.config.set(SETTINGS):
+        code, said, _ = call(*RECURRENT, "--jobs", "2", "--cluster", "slurm", "--dry-run")
+    assert code == 0 and "max/development" in said
+    assert "2 shards, 2 at a time" in said and "quick.shards/max_2-3.h5" in said
+    for words in ("#!/usr/bin/env bash", "#SBATCH -p short", "#SBATCH --cpus-per-task=4", "dask_worker tcp://"):
+        assert words in said
+    assert not list(Path().iterdir())
+
+
+def one_line(result: tuple[int, str, str], *words: str) -> None:
+    code, _, problem = result
+    assert code == 2 and problem.count("\n") == 1 and problem.startswith("error: "), result
+    assert all(word in problem for word in words), problem
+
+
+def test_a_cluster_without_settings_or_slurm_is_one_line(call, monkeypatch):
+    one_line(call(*RECURRENT, "--cluster", "slurm", "--dry-run"), "jobqueue.yaml", "cores", "memory")
+    monkeypatch.setenv("PATH", "")
+    with dask.config.set(SETTINGS), pytest.raises(CortexffError, match="no sbatch"), START(2, "slurm"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("package", "arguments"),
+    [
+        ("distributed", ["--jobs", "2"]),
+        ("distributed", ["--sweep", "seed=1,2"]),
+        ("dask_jobqueue", ["--cluster", "slurm"]),
+    ],
+)
+def test_a_missing_package_is_one_line(call, monkeypatch, package, arguments):
+    monkeypatch.setitem(sys.modules, package, None)
+    one_line(call(*RECURRENT, *arguments), package.replace("_", "-"), "pip install 'cortexff[sweep]'")
