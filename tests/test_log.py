@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from cortexff.errors import CortexffError
-from cortexff.log import Log, Variable, open_results
+from cortexff.log import Log, Variable, open_results, variable_of
 
 REPOSITORY = Path(__file__).parents[1]
 PROVENANCE = {"model": "areas: {V1: é}\n", "seed": 3, "learning_rate": 0.5, "resumed": False, "note": ""}
@@ -215,6 +215,13 @@ def test_growing_along_a_text(log):
         assert np.isnan(tree["a/late"]).all()
     with h5py.File(log.path, "r") as file:
         assert file.attrs["status"] == "stopped"
+
+
+def test_a_variable_is_told_as_it_was_declared(log):
+    log.declare("a", variables=VARIABLES)
+    log.write("a", "x", np.ones(2), Variable(("input",), "mV", "x", "x²", "f8", "updates"))
+    told = {name: variable_of(log._file["a"][name]) for name in (*VARIABLES, "x")}
+    assert told == {**VARIABLES, "x": Variable(("input",), "mV", "x", "x²", "f8", "updates")}
 
 
 def test_writing_again_replaces(log):

@@ -96,6 +96,14 @@ def test_nothing_is_overwritten_or_resumed_by_mistake(tmp_path):
     assert not path.exists()
 
 
+def test_what_was_stopped_before_it_began_can_be_resumed(tmp_path):
+    shards = prepare([point(tmp_path / "a.h5")], 2, resume=False, overwrite=False)
+    assert len(prepare([point(tmp_path / "a.h5")], 2, resume=True, overwrite=False)) == len(shards)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CortexffError, match=r"cannot write .*file/a\.h5"):
+        prepare([point(tmp_path / "file" / "a.h5")], 2, resume=False, overwrite=False)
+
+
 def test_points_that_are_finished_are_left_alone(tmp_path):
     one, two = point(tmp_path / "a.h5"), point(tmp_path / "b.h5")
     with provenance.open_log(one.out, one.protocol, one.net, 10, one.origin):

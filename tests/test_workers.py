@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from contextlib import nullcontext
+from functools import lru_cache
 from pathlib import Path
 
 import dask
@@ -17,6 +18,7 @@ import pytest
 import torch
 
 import cortexff
+from cortexff import plots
 from cortexff.errors import CortexffError
 from cortexff.protocol import workers
 from cortexff.protocol.__main__ import main
@@ -28,6 +30,8 @@ RECURRENT = [
     *("recurrent", "--preset", "quick", "--subjects", "4", "--progress", "text", "--set", "stimuli.validation=20"),
     *("--set", "stages.development={epochs: null, updates: 20, probe: 5}", "--set", "stages.test.probe_images=20"),
 ]
+
+LONGER = ("--set", "stages.development={updates: 80, probe: 20}")  # time enough to do something to it
 
 
 @pytest.fixture(scope="module")
@@ -47,14 +51,33 @@ def elsewhere(tmp_path, monkeypatch):
 def call(monkeypatch, capsys, crew):
     """Run the command in this process, with the workers of all tests: exit code, standard output, standard error."""
 
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(workers, "start", lambda jobs, cluster: nullcontext(crew))
-        monkeypatch.setattr(sys, "argv", ["python -m cortexff.protocol", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
+    def run(*arguments: str, figures: bool = False) -> tuple[int, str, str]:
+        with monkeypatch.context() as changed:
+            changed.setattr(workers, "start", lambda jobs, cluster: nullcontext(crew))
+            changed.setattr(sys, "argv", ["python -m cortexff.protocol", *arguments])
+            if not figures:
+                changed.setattr(plots, "draw", lambda path: [])
+            with pytest.raises(SystemExit) as ended:
+                main()
         return (ended.value.code or 0, *capsys.readouterr())
 
     return run
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    """The file of the run done at once, with so many updates: what the shards are to equal."""
+
+    @lru_cache
+    def carry_out(*changes: str) -> Path:
+        out = tmp_path_factory.mktemp("cohort") / "cohort.h5"
+        with pytest.MonkeyPatch.context() as changed, pytest.raises(SystemExit):
+            changed.setattr(sys, "argv", ["python -m cortexff.protocol", *RECURRENT, *changes, "--out", str(out)])
+            changed.setattr(plots, "draw", lambda path: [])
+            main()
+        return out
+
+    return carry_out
 
 
 def datasets(path: Path | str) -> dict[str, np.ndarray]:
@@ -78,20 +101,13 @@ def same(path: Path | str, other: Path | str, tolerance: float = 1e-4) -> None:
             np.testing.assert_array_equal(values, theirs[name], err_msg=name)
 
 
-@pytest.fixture
-def cohort(call) -> str:
-    """The run that the shards are to equal."""
-    assert call(*RECURRENT, "--out", "cohort.h5")[0] == 0
-    return "cohort.h5"
-
-
 def test_four_subjects_in_two_jobs_equal_the_cohort(call, cohort):
-    code, said, problem = call(*RECURRENT, "--jobs", "2")
+    code, said, problem = call(*RECURRENT, "--jobs", "2", figures=True)
     assert code == 0, problem
     assert "2 shards, 2 at a time" in said and "[    40/40]" in said and "error by goodness (%)" in said
     folder = Path("results/recurrent")
     assert sorted(path.name for path in folder.iterdir()) == ["quick.h5", "quick.png", "quick.svg"]
-    same(folder / "quick.h5", cohort)
+    same(folder / "quick.h5", cohort())
     tree = cortexff.open_results(folder / "quick.h5")
     assert tree.attrs["status"] == "finished" and "--jobs 2" in tree.attrs["command_line"]
     tree.close()
@@ -134,47 +150,57 @@ def test_a_shard_that_fails_is_named_and_the_others_finish(call, cohort):
         assert (finished.attrs["status"], failed.attrs["status"]) == ("finished", "failed")
     blocked.rmdir()
     assert call(*arguments)[0] == 0
-    same("a.h5", cohort)
+    same("a.h5", cohort())
 
 
-def test_a_worker_that_is_lost_costs_little(call, crew, monkeypatch):
+def once(folder: Path, advanced, do):
+    """Hear of progress as before, but do something once, when a shard in that folder has its first checkpoint."""
+    done = []
+
+    def hear(progress, updates):
+        advanced(progress, updates)
+        if not done and list(folder.glob("*.checkpoint.h5")):
+            done.append(True)
+            do()
+
+    return hear
+
+
+def lose_job() -> None:
+    os.killpg(int(Path("jobs").read_text().split()[0]), signal.SIGKILL)
+
+
+def test_a_worker_that_is_lost_costs_little(call, crew, cohort, monkeypatch):
     """Dask gives its shard to another, which goes on from the checkpoint."""
     killed = []
-    advanced = Progress._advanced
 
-    def kill(progress, updates):
-        advanced(progress, updates)
-        if not killed and list(Path("a.shards").glob("*.checkpoint.h5")):
-            killed.extend(crew[0].run(os.getpid).values())
-            os.kill(killed[0], signal.SIGKILL)
+    def lose_worker():
+        killed.extend(crew[0].run(os.getpid).values())
+        os.kill(killed[0], signal.SIGKILL)
 
-    monkeypatch.setattr(Progress, "_advanced", kill)
-    changes = ("--set", "stages.development.updates=100")
-    code, _, problem = call(*RECURRENT, *changes, "--jobs", "2", "--out", "a.h5")
+    monkeypatch.setattr(Progress, "_advanced", once(Path("a.shards"), Progress._advanced, lose_worker))
+    code, _, problem = call(*RECURRENT, *LONGER, "--jobs", "2", "--out", "a.h5")
     assert code == 0 and killed and killed[0] not in crew[0].run(os.getpid).values(), problem
-    assert call(*RECURRENT, *changes, "--out", "cohort.h5")[0] == 0
-    same("a.h5", "cohort.h5", tolerance=1e-3)
+    same("a.h5", cohort(*LONGER), tolerance=1e-3)
 
 
-def test_an_interrupted_sweep_goes_on_to_the_same_end(call):
+def test_an_interrupted_sweep_goes_on_to_the_same_end(call, cohort):
     """A process group of its own, Ctrl-C to all of it once both shards have begun, and the command that it names."""
-    changes = [*RECURRENT, "--set", "stages.development.updates=80"]
-    command = [sys.executable, "-m", "cortexff.protocol", *changes, "--jobs", "2", "--out", "a.h5"]
+    command = [sys.executable, "-m", "cortexff.protocol", *RECURRENT, *LONGER, "--jobs", "2", "--out", "a.h5"]
     environment = os.environ | {"PYTHONPATH": str(Path(cortexff.__file__).parents[1])}
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, start_new_session=True
     )
     while process.poll() is None and len(list(Path("a.shards").glob("*.checkpoint.h5"))) < 2:
-        time.sleep(0.1)
+        time.sleep(0.02)
     os.killpg(process.pid, signal.SIGINT)
     said = process.communicate()[0]
     assert process.returncode == 130 and "Interrupted; nothing is lost" in said, said
     for name in ("max_0-1", "max_2-3"):
         with h5py.File(f"a.shards/{name}.h5") as file:
             assert file.attrs["status"] == "interrupted"
-    assert call(*changes, "--jobs", "2", "--out", "a.h5", "--resume")[0] == 0
-    assert call(*changes, "--out", "cohort.h5")[0] == 0
-    same("a.h5", "cohort.h5", tolerance=1e-3)
+    assert call(*RECURRENT, *LONGER, "--jobs", "2", "--out", "a.h5", "--resume")[0] == 0
+    same("a.h5", cohort(*LONGER), tolerance=1e-3)
 
 
 SETTINGS = {
@@ -206,6 +232,30 @@ def test_a_cluster_without_settings_or_slurm_is_one_line(call, monkeypatch):
     monkeypatch.setenv("PATH", "")
     with dask.config.set(SETTINGS), pytest.raises(CortexffError, match="no sbatch"), START(2, "slurm"):
         pass
+
+
+def test_jobs_of_a_cluster_run_the_shards(monkeypatch, tmp_path):
+    """A Slurm of two shell scripts: jobs begin at once, each in a process group of its own. One job is lost."""
+    scripts = {
+        "sbatch": 'setsid bash -c "$(cat "$1")" &> jobs.log < /dev/null & echo $! >> jobs; echo "Submitted job $!"',
+        "scancel": 'for job in "$@"; do kill -- "-$job"; done',
+    }
+    for name, script in scripts.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", str(Path(cortexff.__file__).parents[1]))
+    monkeypatch.setattr(sys, "argv", ["python -m cortexff.protocol", *RECURRENT, "--jobs", "1", "--cluster", "slurm"])
+    monkeypatch.setattr(
+        Progress, "_advanced", once(Path("results/recurrent/quick.shards"), Progress._advanced, lose_job)
+    )
+    local = {"cores": 1, "memory": "2GB", "scheduler-options": {"dashboard_address": ":0", "host": "127.0.0.1"}}
+    settings = {"jobqueue.slurm": {**dask.config.get("jobqueue.slurm"), **local}}
+    quick = {"distributed.adaptive.interval": "100ms", "distributed.deploy.lost-worker-timeout": "100ms"}
+    with dask.config.set({**settings, **quick}), pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code and Path("results/recurrent/quick.h5").exists()
+    assert len(Path("jobs").read_text().split()) == 2
 
 
 @pytest.mark.parametrize(

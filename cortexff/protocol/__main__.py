@@ -289,30 +289,30 @@ def run_many(
             say(f"\nThe script of each of {jobs} jobs:\n\n{workers.job_script()}")
         return
     shards = sweep.prepare(points, jobs, resume, overwrite)
-    say(f"{Path(name_or_path).stem} ({preset}): {points[0].protocol.title}; {len(shards)} shards, {jobs} at a time")
-    tables, pictures = {}, []
-
-    def finished(point: sweep.Point, rows: list[Row]) -> None:
-        tables[point.name] = rows
-        pictures.extend([point.out, *draw(point.out)])
-
+    name = Path(name_or_path).stem
+    say(f"{name} ({preset}): {points[0].protocol.title}; {len(shards)} shards, {jobs} at a time")
+    pictures = []
     segments = [segment for shard in shards for segment in shard.segments(cases[shard.point.name])]
     with Progress(progress, segments, say) as listener, workers.start(jobs, cluster) as (client, threads):
         try:
-            problems = workers.carry_out(shards, client, threads, device, listener, finished)
+            problems = workers.carry_out(
+                shards, client, threads, device, listener, lambda point: pictures.extend([point.out, *draw(point.out)])
+            )
         except Interrupted:
             say(f"Interrupted; nothing is lost. {_go_on()}")
             sys.exit(130)
-    tables = {point.name: tables[point.name] for point in points if point.name in tables}
+    done = [point for point in points if point.out.exists()]
+    tables = {point.name: table.build(point.out, point.protocol, name, preset) for point in done}
     say("")
-    if as_json and sweeps:
-        click.echo(_json([row for rows in tables.values() for row in rows], [n for n, r in tables.items() for _ in r]))
+    if as_json:
+        labels = [label for label, rows in tables.items() for _ in rows] if sweeps else []
+        click.echo(_json([row for rows in tables.values() for row in rows], labels))
     elif tables:
-        rows = next(iter(tables.values()))
-        click.echo(_json(rows) if as_json else table.compare(tables) if sweeps else table.render(rows))
-    say("\nResults: " + ", ".join(map(str, pictures)))
+        click.echo(table.compare(tables) if sweeps else table.render(next(iter(tables.values()))))
+    if pictures:
+        say("\nResults: " + ", ".join(map(str, pictures)))
     if problems:
-        click.echo("\n".join([*problems, f"The others are finished. {_go_on()}"]), err=True)
+        click.echo("\n".join([*problems, f"What else was begun is finished. {_go_on()}"]), err=True)
         sys.exit(1)
 
 

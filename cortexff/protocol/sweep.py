@@ -121,8 +121,12 @@ def prepare(points: Sequence[Point], workers: int, resume: bool, overwrite: bool
             if place.exists() and not overwrite:
                 raise CortexffError(f"{place} exists: give --out another file, --overwrite it, or --resume it")
         for point in points:
-            point.out.unlink(missing_ok=True)
-            shutil.rmtree(point.folder, ignore_errors=True)
+            try:
+                point.out.unlink(missing_ok=True)
+                shutil.rmtree(point.folder, ignore_errors=True)
+                point.folder.mkdir(parents=True)  # from here on there is something to resume
+            except OSError as error:
+                raise CortexffError(f"cannot write {point.out}: {error}") from error
         return shards
     begun = [point for point in points if point.out.exists() or point.folder.exists()]
     if not begun:

@@ -6,7 +6,6 @@ Dask is an extra (``pip install 'cortexff[sweep]'``) and is imported only when w
 from __future__ import annotations
 
 import importlib
-import itertools
 import os
 import queue
 import shutil
@@ -29,7 +28,6 @@ from cortexff.protocol.checkpoint import path_for
 from cortexff.protocol.merge import merge
 from cortexff.protocol.runner import Interrupted, Listener, Run
 from cortexff.protocol.sweep import Point, Shard
-from cortexff.protocol.table import Row
 from cortexff.stimuli import images as image_sets
 
 if TYPE_CHECKING:
@@ -192,32 +190,32 @@ def carry_out(
     threads: int,
     device: str,
     listener: Listener,
-    finished: Callable[[Point, list[Row]], None],
+    finished: Callable[[Point], None],
 ) -> list[str]:
     """Run shards on the workers, and merge each point's as soon as they are all there.
 
-    finished  called with each point that is merged, and its closing table
+    finished  called with each point once its file is there
     returns   what went wrong, one text for each shard or point that failed; the others are done all the same
     raises    Interrupted when the listener asked for it; every shard is then in its checkpoint
     """
     messages: queue.Queue = queue.Queue()
     client.subscribe_topic(TOPIC, lambda event: messages.put(event[1]))
-    futures = {}
+    futures, left = {}, {}
     for shard in shards:
         sent = replace(shard, point=replace(shard.point, out=shard.point.out.absolute()))
         future = client.submit(run_shard, sent, device, threads, key=str(sent.path), pure=False)
         future.add_done_callback(lambda future: messages.put(("ended", future.key, future)))
-        futures[future.key] = shard
-    done, left, stopped = dict.fromkeys(futures, 0), dict(futures), False
+        futures[future.key], left[future.key] = future, shard
+    done, stopped = dict.fromkeys(futures, 0), False
     good: set[Path] = set()
     problems: list[str] = []
     while left:
         if listener.stop() and not stopped:
             stopped = True
-            client.run(_stop)
-            begun = set(itertools.chain(*client.processing().values()))
-            for key in set(left) - begun:
-                del left[key]
+            client.run(_stop)  # what runs ends after the update in hand; what waits is not begun
+            waiting = set(left).difference(*client.processing().values())
+            client.cancel([futures[key] for key in waiting])
+            left = {key: shard for key, shard in left.items() if key not in waiting}
         try:
             kind, key, what = messages.get(timeout=0.2)
         except queue.Empty:
@@ -238,8 +236,9 @@ def carry_out(
                 listener.noted(f"{shard.path} is finished; {len(left)} of {len(futures)} shards to come")
                 parts = [other.path for other in shards if other.point is shard.point]
                 if good.issuperset(parts):
-                    finished(shard.point, merge(parts, shard.point.out))
+                    merge(parts, shard.point.out)
                     shutil.rmtree(shard.point.folder)
+                    finished(shard.point)
     if stopped and len(good) + len(problems) < len(shards):
         raise Interrupted
     return problems
