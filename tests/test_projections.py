@@ -48,7 +48,7 @@ def drive_and_gradient(projection: AllToAll, matrix, heard, derivative, dtype) -
         drive = torch.empty_like(fixed)
         gradient = torch.full_like(weights, torch.nan)
         for place in range(places):
-            projection.hear(ring, place, heard[:, place])
+            projection.hear(take, ring, place, heard[:, place])
             if place == 1:
                 projection.add_drive(take, fixed, weights.to(dtype), ring, place, drive)
             if projection.every_step:

@@ -41,7 +41,7 @@ class AllToAll:
         """An array for what is heard: here (subjects, places, rows, source units). One source has one of a kind."""
         return take(f"heard/{self.source}", (subjects, places, rows, self.shape[1]), dtype)
 
-    def hear(self, ring: Tensor, place: int, heard: Tensor) -> None:
+    def hear(self, take: Take, ring: Tensor, place: int, heard: Tensor) -> None:
         """Put heard activity, (subjects, rows, source units), in a place of the ring."""
         ring[:, place] = heard
 
@@ -98,6 +98,8 @@ class Local(AllToAll):
             for left, right in self.columns.patches
         ]
         self.shape = (sum(math.prod(shape) for shape in self.shapes),)
+        read = [range(*patch) for patch in self.rows.patches]
+        self.rows_read = torch.tensor(read, device=device).flatten()  # rows of the source map, patch after patch
         self.key = f"{source}/{self.rows}/{self.columns}/{self.tile_units}"  # what has it alike shares arrays
         mask = connection_mask(source_shape, target_shape, field)
         self.fan_in = mask.sum(1)
@@ -142,12 +144,15 @@ class Local(AllToAll):
         parts = ring.split([size * rows for size in sizes], -1)
         return [part.unflatten(-1, (shape[0], rows, shape[2])) for part, shape in zip(parts, self.shapes, strict=True)]
 
-    def hear(self, ring: Tensor, place: int, heard: Tensor) -> None:
-        heard = heard.unflatten(-1, (self.source_shape[0], -1))
+    def hear(self, take: Take, ring: Tensor, place: int, heard: Tensor) -> None:
+        maps = heard.unflatten(-1, (self.source_shape[0], -1))
+        maps = take(f"map/{self.key}", maps.shape, ring.dtype).copy_(maps)
+        shape = (*maps.shape[:2], len(self.rows_read), maps.shape[3])
+        read = torch.index_select(maps, 2, self.rows_read, out=take(f"rows/{self.key}", shape, ring.dtype))
+        by_tile = read.unflatten(2, (len(self.rows.patches), -1)).transpose(1, 2)
         for patches, (left, right) in zip(self._patches(ring), self.columns.patches, strict=True):
-            for row, (top, bottom) in enumerate(self.rows.patches):
-                patch = patches[:, row].unflatten(-1, (bottom - top, -1))
-                patch.copy_(heard[:, :, top:bottom, left * self.depth : right * self.depth])
+            wide = slice(left * self.depth, right * self.depth)
+            patches.unflatten(-1, (by_tile.shape[3], -1)).copy_(by_tile[..., wide])
 
     def add_drive(self, take: Take, drive: Tensor, weights: Tensor, ring: Tensor, place: int, out: Tensor) -> None:
         product = take(f"product/{self.key}", self._tiled_shape(out), ring.dtype)

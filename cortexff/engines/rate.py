@@ -147,7 +147,7 @@ class RateEngine:
                 heard = take(f"normalized/{self.units[area]}", activity[area].shape)
                 length_normalization(activity[area], out=heard)
                 for _, _, name in self.net.out_edges(area, keys=True):
-                    self.projections[name].hear(rings[name], place, heard.flatten(1, 2))
+                    self.projections[name].hear(take, rings[name], place, heard.flatten(1, 2))
 
             places = dict.fromkeys(self.areas, 0)
             for step in range(1, steps + 1):
@@ -188,7 +188,7 @@ class RateEngine:
         """What a projection hears of a still source, in one place; ``cases`` are (subjects, cases, versions)."""
         rows = heard.expand(*cases, -1).flatten(1, 2)
         ring = self.projections[name].ring(take, *rows.shape[:1], 1, rows.shape[1], self.product_type)
-        self.projections[name].hear(ring, 0, rows)
+        self.projections[name].hear(take, ring, 0, rows)
         return ring
 
     def _add_drive(self, take: Take, drive: Tensor, name: str, heard: Tensor, weights: Tensor) -> None:

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-PART = 2**17  # numbers in a sum of two precisions: the array that its conversion makes stays in the cache
+PART = 2**18  # numbers in a sum of two precisions: the array that its conversion makes stays in the cache
 
 
 def residual(log_odds: Tensor, is_positive: Tensor) -> Tensor:
