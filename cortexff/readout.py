@@ -97,7 +97,7 @@ def goodness_trace(
         for area in moment.areas:
             if area in trace:
                 trace[area].append(engine.goodness(area, moment.activity[area]))
-    return {area: torch.stack(steps) for area, steps in trace.items()}
+    return {area: torch.stack(of_area) for area, of_area in trace.items()}
 
 
 def window(trace: Tensor, steps: tuple[int, int]) -> Tensor:

@@ -71,3 +71,24 @@ def test_negatives_belong_to_places_of_the_minibatch():
         assert torch.equal(hard_negatives(belief[:, part], labels[:, part], stream(), first), whole[:, part])
         whole = random_negatives(labels, 10, stream())
         assert torch.equal(random_negatives(labels[:, part], 10, stream(), first), whole[:, part])
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="this PyTorch has no torch.distributed")
+def test_a_protocol_runs_on_two_processes_and_resumes_nothing_twice(tmp_path):
+    """By the command line: one file, written by one of them; what is refused is refused in one line."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    short = ["--preset", "quick", "--set", "stages.development.epochs=1", "--out", "out.h5"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROGRAM.parents[1])}
+
+    def run(*more: str) -> subprocess.CompletedProcess:
+        words = [*launch, "-m", "cortexff.protocol", "recurrent", *short, *more]
+        return subprocess.run(words, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+
+    ended = run()
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.count("Results: ") == 1 and sorted(p.name for p in tmp_path.iterdir())[0] == "out.h5"
+    refused = run("--resume")
+    assert refused.returncode != 0 and "out.h5 is finished" in refused.stderr
+    refused = run("--overwrite", "--jobs", "2")
+    assert refused.returncode != 0 and "do not go with torchrun" in refused.stderr
+    assert (tmp_path / "out.h5").exists()

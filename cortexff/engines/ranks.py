@@ -16,7 +16,9 @@ from torch import Tensor
 def join(device: str = "cpu") -> None:
     """Meet the other ranks where ``torchrun`` started several; elsewhere do nothing."""
     if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not _are_many():
-        distributed.init_process_group("nccl" if device == "cuda" else "gloo")
+        if device == "cuda":
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        distributed.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo")
 
 
 def leave() -> None:

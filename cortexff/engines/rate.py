@@ -370,7 +370,7 @@ def best_precision(net: nx.MultiDiGraph, device: str = "cpu") -> str:
     pays once matrices are large.
     """
     if device == "cuda":
-        able = torch.cuda.is_bf16_supported()
+        able = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
     else:
         found = getattr(torch.cpu, "get_capabilities", dict)()
         able = any(found.get(feature) for feature in ("avx512_bf16", "amx_bf16", "bf16"))

@@ -113,7 +113,7 @@ class Moment:
     step      1, 2, ... (0 is the bottom-up pass)
     group     number, within the step, of the areas updated together
     areas     those areas
-    response  area → rectified drive
+    response  area → rectified drive (its sign, once learning has seen the moment)
     activity  area → damped activity before normalization
     rings     projection → what it heard, normalized, in the last steps (``projections``)
     places    area → place in the rings at which the moment's areas heard it

@@ -178,15 +178,15 @@ def run(
             preset,
             changes,
             sweeps,
-            jobs,
-            cluster,
             out,
-            overwrite,
-            resume,
-            dry_run,
-            device,
-            progress,
-            as_json,
+            jobs=jobs,
+            cluster=cluster,
+            overwrite=overwrite,
+            resume=resume,
+            dry_run=dry_run,
+            device=device,
+            progress=progress,
+            as_json=as_json,
         )
         return
     protocol = load_protocol(name_or_path, preset, changes)
@@ -198,7 +198,7 @@ def run(
     check_device(device)
     ranks.join(device)
     first = ranks.number() == 0  # where torchrun started several processes, one of them speaks and writes
-    if first and not dry_run and not resume and not overwrite and out.exists():
+    if not dry_run and not resume and not overwrite and out.exists():
         raise CortexffError(
             f"{out} exists: give --out another file, --overwrite it, or --resume it if it was interrupted"
         )
@@ -237,7 +237,7 @@ def run(
         rows = table.build(out, protocol, name, preset)
         table.write(log, rows)
         log.attributes("/", {"finished": now()})
-        course.forget_checkpoint()
+    course.forget_checkpoint()
     say("")
     click.echo(_json(rows) if as_json else table.render(rows))
     pictures = draw(out)
@@ -249,9 +249,10 @@ def run_many(
     preset: str,
     changes: Mapping[str, Mapping[str, Any]],
     sweeps: Sequence[str],
+    out: Path,
+    *,
     jobs: int,
     cluster: str | None,
-    out: Path,
     overwrite: bool,
     resume: bool,
     dry_run: bool,
@@ -267,13 +268,16 @@ def run_many(
     from cortexff.protocol.schedule import load_protocol
 
     workers.check_installed(cluster)
-    check_device(device)
+    if cluster is None:  # else the jobs' machines have it or not
+        check_device(device)
+    elif not dry_run:
+        workers.check_cluster()
     say = partial(click.echo, err=as_json)
     points, cases = [], {}
     for label, settings in sweep.grid(sweeps).items():
         protocol = load_protocol(name_or_path, preset, {**changes, **settings})
         net = load_model(protocol.model)
-        protocol = with_precision(protocol, net, device)
+        protocol = with_precision(protocol, net, device, here=cluster is None)
         came_from = provenance.origin(protocol, net, name_or_path, preset)
         points.append(sweep.Point(label, protocol, net, came_from, sweep.path_of(out, label)))
         images = _fitting_images(protocol, net, progress)

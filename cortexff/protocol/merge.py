@@ -1,4 +1,4 @@
-"""Joins the files of a run's shards into one, equal to the file of the run done at once.
+"""Joins the files of a run's shards into one: the file of the run done at once, up to rounding.
 
 A cohort is probed until its last subject has reached a stage's criterion (``until``). A shard whose subjects have all
 reached it goes on to the next stage, and lacks those rows; but in the cohort, too, they had stopped learning: each row

@@ -39,9 +39,9 @@ class Progress:
             signal.signal(number, handler)
 
     def _stop(self, number: int, frame: object) -> None:
-        if self.stopping == number:  # asked twice: stop at once
+        if number == signal.SIGINT and self.stopping == number:  # asked twice: stop at once
             raise KeyboardInterrupt
-        self.stopping = self.stopping or number  # torchrun sends on a Ctrl-C, then another signal of its own
+        self.stopping = self.stopping or number  # batch systems and torchrun send signals of their own, also twice
 
     def _advanced(self, updates: int) -> None:
         self.done += updates

@@ -56,11 +56,16 @@ def open_log(
     returns   where several ranks share the run, the file on the first and a copy in memory on each other
     raises    CortexffError where there is nothing to resume, or it was begun with other settings
     """
+    if resume and not out.exists():
+        raise CortexffError(f"--resume: there is no {out} to go on with; run without --resume")
+    if resume and status_of(out, origin) == "finished":
+        raise CortexffError(f"--resume: {out} is finished; nothing is left to run")
     first = ranks.number() == 0
     if first:
-        ranks.any_of(False)  # waits: the others must have read a log before it is written on
-    log = _reopened(out, origin, not first) if resume else None
-    if log is None:
+        ranks.any_of(False)  # waits: the others must have read a file before it is written on
+    if resume:
+        log = Log.reopen(out, in_memory=not first)
+    else:
         here = {
             "versions": json.dumps(_versions()),
             "git_commit": _git_commit(),
@@ -77,14 +82,6 @@ def open_log(
     if not first:
         ranks.any_of(False)
     return log
-
-
-def _reopened(out: Path, origin: Mapping[str, Any], in_memory: bool) -> Log:
-    if not out.exists():
-        raise CortexffError(f"--resume: there is no {out} to go on with; run without --resume")
-    if status_of(out, origin) == "finished":
-        raise CortexffError(f"--resume: {out} is finished; nothing is left to run")
-    return Log.reopen(out, in_memory)
 
 
 def status_of(out: Path, origin: Mapping[str, Any]) -> str:

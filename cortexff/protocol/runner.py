@@ -112,11 +112,15 @@ def plan(protocol: Protocol, training_cases: int) -> list[Segment]:
     return segments
 
 
-def with_precision(protocol: Protocol, net: nx.MultiDiGraph, device: str) -> Protocol:
-    """The protocol with the precision that ``auto`` stands for here, so that its settings say what was done."""
+def with_precision(protocol: Protocol, net: nx.MultiDiGraph, device: str, here: bool = True) -> Protocol:
+    """The protocol with the precision that ``auto`` stands for, so that its settings say what was done.
+
+    here  whether the run will be on this machine; where it is not, nothing is known but that float32 works
+    """
     if protocol.engine.precision != "auto":
         return protocol
-    engine = protocol.engine.model_copy(update={"precision": best_precision(net, device)})
+    precision = best_precision(net, device) if here else "float32"
+    engine = protocol.engine.model_copy(update={"precision": precision})
     return protocol.model_copy(update={"engine": engine})
 
 

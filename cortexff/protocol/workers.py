@@ -47,7 +47,8 @@ def run_shard(shard: Shard, device: str, threads: int) -> str:
     """
     path, point = shard.path, shard.point
     go_on = path_for(path).exists()
-    if path.exists() and not go_on and provenance.status_of(path, point.origin) == "finished":
+    if path.exists() and provenance.status_of(path, point.origin) == "finished":
+        path_for(path).unlink(missing_ok=True)  # left where a worker was lost between its two last acts
         return "finished"
     if _stopping.is_set():
         return "interrupted"
@@ -126,6 +127,8 @@ def check_installed(cluster: str | None) -> None:
                 f"--jobs, --cluster and --sweep need the package {name}, which is not installed: "
                 "pip install 'cortexff[sweep]'"
             ) from error
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise CortexffError("--jobs, --cluster and --sweep do not go with torchrun: start one process")
 
 
 def slurm() -> Any:
@@ -142,6 +145,13 @@ def slurm() -> Any:
             "--cluster slurm: Dask's settings name no cores or memory of a job: write them, with queue, account and "
             "walltime, in ~/.config/dask/jobqueue.yaml, such as 'jobqueue: {slurm: {cores: 4, memory: 8GB}}'"
         ) from error
+
+
+def check_cluster() -> None:
+    """Raises CortexffError where jobs cannot be submitted, before anything is written."""
+    if shutil.which("sbatch") is None:
+        raise CortexffError("--cluster slurm: this machine has no sbatch; --dry-run prints the job script")
+    job_script()
 
 
 def job_script() -> str:
@@ -163,8 +173,6 @@ def start(jobs: int, cluster: str | None) -> Iterator[tuple[Client, int]]:
     if cluster is None:
         threads = max(1, (os.cpu_count() or 1) // jobs)
         made = LocalCluster(n_workers=jobs, threads_per_worker=1, dashboard_address=None, silence_logs=50)
-    elif shutil.which("sbatch") is None:
-        raise CortexffError("--cluster slurm: this machine has no sbatch; --dry-run prints the job script")
     else:
         made, threads = slurm(), dask.config.get("jobqueue.slurm.cores")
         made.adapt(minimum_jobs=jobs, maximum_jobs=jobs)  # a job that ends at its time limit is followed by another
@@ -196,7 +204,7 @@ def carry_out(
 
     finished  called with each point once its file is there
     returns   what went wrong, one text for each shard or point that failed; the others are done all the same
-    raises    Interrupted when the listener asked for it; every shard is then in its checkpoint
+    raises    Interrupted when the listener asked for it; what was begun is then in its checkpoint
     """
     messages: queue.Queue = queue.Queue()
     client.subscribe_topic(TOPIC, lambda event: messages.put(event[1]))
@@ -220,6 +228,8 @@ def carry_out(
             kind, key, what = messages.get(timeout=0.2)
         except queue.Empty:
             listener.advanced(0)  # time passes, and may be told
+            if stopped:
+                client.run(_stop)  # also those that came in place of a lost one
             continue
         if kind == "done" and key in done:
             listener.advanced(max(0, what - done[key]))
@@ -236,9 +246,13 @@ def carry_out(
                 listener.noted(f"{shard.path} is finished; {len(left)} of {len(futures)} shards to come")
                 parts = [other.path for other in shards if other.point is shard.point]
                 if good.issuperset(parts):
-                    merge(parts, shard.point.out)
-                    shutil.rmtree(shard.point.folder)
-                    finished(shard.point)
+                    try:
+                        merge(parts, shard.point.out)
+                        shutil.rmtree(shard.point.folder, ignore_errors=True)
+                        finished(shard.point)
+                    except Exception as error:  # whatever it is, the other points go on
+                        problems.append(f"{shard.point.out} failed: {error}")
+                        listener.noted(problems[-1])
     if stopped and len(good) + len(problems) < len(shards):
         raise Interrupted
     return problems
