@@ -19,9 +19,14 @@ import torch
 
 import cortexff
 from cortexff import plots
-from cortexff.protocol import workers
+from cortexff.graph import load_model
+from cortexff.protocol import provenance, workers
 from cortexff.protocol.__main__ import main
+from cortexff.protocol.checkpoint import path_for
+from cortexff.protocol.merge import merge
 from cortexff.protocol.progress import Progress
+from cortexff.protocol.schedule import load_protocol
+from cortexff.protocol.sweep import Point, Shard
 
 torch.set_num_threads(1)  # the arrays are tiny: threads would only cost time
 START = workers.start
@@ -272,3 +277,28 @@ def test_jobs_of_a_cluster_run_the_shards(monkeypatch, tmp_path):
 def test_a_missing_package_is_one_line(call, monkeypatch, package, arguments):
     monkeypatch.setitem(sys.modules, package, None)
     one_line(call(*RECURRENT, *arguments), package.replace("_", "-"), "pip install 'cortexff[sweep]'")
+
+
+def test_a_shard_lost_between_its_last_two_acts_is_finished():
+    """Its file is complete and its checkpoint still there: it is not run again, and not refused."""
+    protocol = load_protocol("recurrent", "quick")
+    net = load_model(protocol.model)
+    origin = provenance.origin(protocol, net, "recurrent", "quick")
+    shard = Shard(Point("", protocol, net, origin, Path("quick.h5")), "max", [0, 1])
+    with provenance.open_log(shard.path, protocol, net, 10, origin, subjects=shard.subjects):
+        path_for(shard.path).write_bytes(b"left behind")
+    assert workers.run_shard(shard, "cpu", 1) == "finished"
+    assert shard.path.exists() and not path_for(shard.path).exists()
+
+
+def test_a_point_that_cannot_be_merged_leaves_the_others(call, monkeypatch):
+    def full(paths: list[Path], out: Path) -> list:
+        if out.name == "seed=1.h5":
+            raise OSError("disk full")
+        return merge(paths, out)
+
+    monkeypatch.setattr(workers, "merge", full)
+    code, _, problem = call(*RECURRENT, "--sweep", "seed=1,2")
+    assert code == 1 and "seed=1.h5 failed: disk full" in problem
+    assert Path("results/recurrent/quick.sweep/seed=2.h5").exists()
+    assert len(list(Path("results/recurrent/quick.sweep/seed=1.shards").glob("*.h5"))) == 2
