@@ -35,7 +35,8 @@ RECURRENT = [
     *("--set", "stages.development={epochs: null, updates: 20, probe: 5}", "--set", "stages.test.probe_images=20"),
 ]
 
-LONGER = ("--set", "stages.development={updates: 80, probe: 20}")  # time enough to do something to it
+# Time enough to do something to a run; at this learning rate rounding does not grow meanwhile.
+LONGER = ("--set", "stages.development={updates: 300, probe: 20}", "--set", "plasticity.learning_rate=0.5")
 
 
 @pytest.fixture(scope="module")
@@ -301,4 +302,4 @@ def test_a_point_that_cannot_be_merged_leaves_the_others(call, monkeypatch):
     code, _, problem = call(*RECURRENT, "--sweep", "seed=1,2")
     assert code == 1 and "seed=1.h5 failed: disk full" in problem
     assert Path("results/recurrent/quick.sweep/seed=2.h5").exists()
-    assert len(list(Path("results/recurrent/quick.sweep/seed=1.shards").glob("*.h5"))) == 2
+    assert len(list(Path("results/recurrent/quick.sweep/seed=1.shards").glob("*.h5"))) == 1
