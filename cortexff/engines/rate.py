@@ -143,10 +143,16 @@ class RateEngine:
                         size = (cases[0], gathered + 1, cases[1] * cases[2], self.product_type)
                         rings[name] = self.projections[name].ring(take, *size)
 
+            # Projections that share a ring hear by one copy.
+            listeners = {
+                area: {id(rings[name]): name for *_, name in self.net.out_edges(area, keys=True)}.values()
+                for area in self.areas
+            }
+
             def pass_on(area: str, place: int) -> None:
                 heard = take(f"normalized/{self.units[area]}", activity[area].shape)
                 length_normalization(activity[area], out=heard)
-                for _, _, name in self.net.out_edges(area, keys=True):
+                for name in listeners[area]:
                     self.projections[name].hear(take, rings[name], place, heard.flatten(1, 2))
 
             places = dict.fromkeys(self.areas, 0)
