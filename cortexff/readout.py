@@ -97,7 +97,10 @@ def goodness_trace(
         for area in moment.areas:
             if area in trace:
                 trace[area].append(engine.goodness(area, moment.activity[area]))
-    return {area: torch.stack(of_area) for area, of_area in trace.items()}
+    versions = max((label.shape[2] for label in context.values()), default=1)
+    return {
+        area: torch.stack([step.expand(-1, -1, versions, -1) for step in of_area]) for area, of_area in trace.items()
+    }
 
 
 def window(trace: Tensor, steps: tuple[int, int]) -> Tensor:

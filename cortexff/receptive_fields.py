@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -68,17 +69,21 @@ class Tiles:
     """Along one axis: target locations in equal tiles, and for each tile the patch of source locations that it reads.
 
     size     target locations in a tile
-    patches  first and one-past-last source location of each tile's patch
+    patches  first and one-past-last source location of each tile's patch; may reach beyond the map
     """
 
     size: int
     patches: tuple[tuple[int, int], ...]
 
-    def alike(self, source: int) -> Tiles:
-        """The same with patches as long as the longest, moved inside a map of ``source`` locations."""
-        longest = max(end - first for first, end in self.patches)
-        firsts = [min(first, source - longest) for first, _ in self.patches]
-        return Tiles(self.size, tuple((first, first + longest) for first in firsts))
+    def cut_off(self, source: int) -> Tiles:
+        """The same with patches that end at the edges of a map of ``source`` locations."""
+        return Tiles(self.size, tuple((max(first, 0), min(end, source)) for first, end in self.patches))
+
+    @property
+    def are_even(self) -> bool:
+        """Whether patches are equally long and equally far apart."""
+        firsts, ends = np.transpose(self.patches)
+        return len({*(ends - firsts)}) == 1 and len({*np.diff(firsts)}) <= 1
 
     @property
     def read(self) -> int:
@@ -92,29 +97,26 @@ def tiles_along(source: int, target: int, size: int, stride: float) -> Iterator[
     for tile in range(1, target + 1):
         if target % tile == 0:
             by_tile = starts.reshape(-1, tile)
-            firsts, ends = np.maximum(by_tile[:, 0], 0), np.minimum(by_tile[:, -1] + size, source)
+            firsts, ends = by_tile[:, 0], by_tile[:, -1] + size
             yield Tiles(tile, tuple(zip(firsts.tolist(), ends.tolist(), strict=True)))
 
 
-def best_tiles(
-    source_shape: Sequence[int], target_shape: Sequence[int], field: ReceptiveField, whole: bool = False
-) -> tuple[Tiles, Tiles]:
-    """The cut into tiles, along rows and columns, whose products cost least; patches are alike along rows.
+def best_tiles(source_shape: Sequence[int], target_shape: Sequence[int], field: ReceptiveField) -> tuple[Tiles, Tiles]:
+    """The cut into tiles, along rows and columns, whose products cost least.
 
-    Large tiles multiply many zeros, for their patch holds more than the field of each of their units. Small ones copy
-    much, for their patches overlap, and make small products, which processors do not do well.
-    whole  leave the map in one piece
+    Patches are even along rows, so that one strided view shows them all, and cut off at the edges along columns. Large
+    tiles multiply many zeros, for their patch holds more than the field of each of their units. Small ones copy much,
+    for their patches overlap, and make small products, which processors do not do well.
     """
 
     def cost(rows: Tiles, columns: Tiles) -> float:
         units = rows.size * columns.size * channels(target_shape)
         return rows.read * columns.read * (units + UNITS_OF_OVERHEAD)
 
-    choices = [
+    rows, columns = (
         list(tiles_along(source_shape[axis], target_shape[axis], field.size[axis], field.stride[axis]))
         for axis in (0, 1)
-    ]
-    if whole:
-        choices = [axis[-1:] for axis in choices]
-    both = ((rows.alike(source_shape[0]), columns) for rows in choices[0] for columns in choices[1])
-    return min(both, key=lambda tiles: cost(*tiles))
+    )
+    rows = [*(tiles for tiles in rows[:-1] if tiles.are_even), rows[-1].cut_off(source_shape[0])]
+    columns = [tiles.cut_off(source_shape[1]) for tiles in columns]
+    return min(product(rows, columns), key=lambda tiles: cost(*tiles))

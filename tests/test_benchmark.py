@@ -54,8 +54,10 @@ def test_work_done_in_another_way_counts_the_same(rows):
     count = {name: row["multiplications"] for name, row in rows.items()}
     assert count["exact"] == count["rough"] == count["plain"]
     assert count["cohort"] == count["singly"] == 2 * count["exact"]
-    # A look, ten labels heard once, three steps of four images with ten labels.
-    assert count["tested"] == 4 * (64 * 200 + 200**2) + 10 * 10 * 200 + 3 * 40 * 2 * 200**2
+    # A look, ten labels heard once, and three steps of four images with ten labels, which reach the second area at step
+    # 1 and the first at step 2.
+    up, down = 4 + 40, 4 + 40 + 40
+    assert count["tested"] == 4 * (64 * 200 + 200**2) + 10 * 10 * 200 + (up + down) * 200**2
 
 
 def test_comparisons(rows):

@@ -4,10 +4,16 @@ import itertools
 
 import networkx as nx
 import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from cortexff.engines import cost
+from cortexff.engines.rate import RateEngine
+from cortexff.engines.state import Plasticity, RateDynamics
 from cortexff.graph import load_model, parse_model
+from cortexff.readout import by_goodness
 from cortexff.receptive_fields import connection_mask
+from cortexff.stimuli.labels import candidates
 
 TINY = """
 format: cortexff-model/1
@@ -45,9 +51,30 @@ def synapses(net: nx.MultiDiGraph, source: str, target: str, name: str) -> int:
     return int(connection_mask(nodes[source]["shape"], nodes[target]["shape"], field).sum())
 
 
+def heard_by_step(net: nx.MultiDiGraph, versions: int) -> list[dict[str, list[tuple]]]:
+    """At each step, for each hidden area: of every version, everything that its activity is made of."""
+    hidden = [area for area, role in net.nodes(data="role") if role == "hidden"]
+    history = [{area: [("bottom-up",)] * versions for area in hidden}]
+    for _ in range(STEPS - 1):
+        now = {}
+        for area in hidden:
+            now[area] = []
+            for version in range(versions):
+                heard = [history[-1][area][version]]
+                for source, _ in net.in_edges(area):
+                    role = net.nodes[source]["role"]
+                    if role == "hidden":
+                        heard.append(history[-1][source][version])
+                    elif role == "context":
+                        heard.append((source, version))
+                now[area].append(tuple(heard))
+        history.append(now)
+    return history
+
+
 def enumerated(net: nx.MultiDiGraph, versions: int, learns: bool, contexts_are_shared: bool) -> int:
     """Every product of the algorithm, one after the other: for each, its synapses are added."""
-    total = 0
+    total, history = 0, heard_by_step(net, versions)
     for source, target, name, kind in net.edges(keys=True, data="kind"):
         role, each = net.nodes[source]["role"], synapses(net, source, target, name)
         for case in range(CASES):
@@ -60,9 +87,12 @@ def enumerated(net: nx.MultiDiGraph, versions: int, learns: bool, contexts_are_s
                     total += each
                 if role == "context" and learns:
                     total += each
-                for _ in range(STEPS):
-                    if role == "hidden":
-                        total += each * (2 if learns else 1)
+            if role == "hidden":
+                for step, heard in enumerate(history):
+                    different = len(set(heard[source]))
+                    if step > 0 or kind != "bottom_up":  # else it is what the bottom-up pass heard
+                        total += each * different
+                    total += each * different * learns
     return total
 
 
@@ -89,11 +119,37 @@ def test_synapses_are_counted_without_the_mask(name):
 
 
 def test_the_paper_s_step_by_hand():
-    """784-2000-2000-10, 100 images shown with a right and a wrong label, 8 steps."""
+    """784-2000-2000-10, 100 images shown with a right and a wrong label, 8 steps.
+
+    The label reaches the second area at step 1 and the first one at step 2: what is heard of the second is the same for
+    both labels at step 1, and what is heard of the first at steps 1 and 2.
+    """
     image, between, label = 784 * 2000, 2000 * 2000, 10 * 2000
     look = 100 * (image + between)
-    settle, gradient = 200 * (label + 8 * 2 * between), 200 * (label + 8 * 2 * between) + 100 * image
+    up, down = 2 * 100 + 6 * 200, 1 * 100 + 7 * 200
+    settle = 200 * label + (up - 100 + down) * between  # the first step up is that of the bottom-up pass
+    gradient = 200 * label + (up + down) * between + 100 * image
     assert cost.training(load_model("mnist_recurrent"), 100, 2, 8) == look + settle + gradient
+
+
+@pytest.mark.parametrize("name, subjects", [("digits_recurrent", 1), ("digits_recurrent", 3), ("mnist_feedforward", 1)])
+def test_the_engine_multiplies_no_more(name, subjects):
+    """Counted by PyTorch while it runs."""
+    net = load_model(name)
+    engine = RateEngine(net, RateDynamics(steps=5))
+    state, random = engine.start(0, range(subjects)), torch.Generator().manual_seed(0)
+    (image,), (label,) = ([area for area, r in net.nodes(data="role") if r == role] for role in ("input", "context"))
+    images = {image: torch.rand(subjects, CASES, 1, net.nodes[image]["units"], generator=random)}
+    labels = net.nodes[label]["units"]
+    with FlopCounterMode(display=False) as training:
+        two = {label: torch.eye(labels)[:2].expand(subjects, CASES, 2, labels)}
+        engine.learn(state, engine.look(state, images), two, images, (True, False), Plasticity(1.0))
+    assert training.get_total_flops() == 2 * subjects * cost.training(net, CASES, 2, 5)
+    with FlopCounterMode(display=False) as testing:
+        by_goodness(engine, state, engine.look(state, images), {label: candidates(labels)}, (3, 4))
+    # The engine multiplies a candidate label anew for every case.
+    again = subjects * (CASES - 1) * labels * cost._synapses_from(net, "context")
+    assert testing.get_total_flops() == 2 * (subjects * cost.testing(net, CASES, labels, 4) + again)
 
 
 @pytest.mark.parametrize("name, maps", [("cifar10_2", 2), ("cifar10_3", 3)])

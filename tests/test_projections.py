@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from cortexff.engines import projections
 from cortexff.engines.projections import AllToAll, Local
 from cortexff.engines.workspace import Workspace
 from cortexff.receptive_fields import ReceptiveField, connection_mask, every_field_is_on_map
@@ -32,50 +33,51 @@ def random_maps(number: int) -> tuple[tuple, tuple, ReceptiveField]:
             return source, target, ReceptiveField(size, stride)
 
 
-def both(maps: tuple, tiled: bool = True) -> tuple[Local, AllToAll, torch.Tensor]:
+def both(maps: tuple) -> tuple[Local, AllToAll, torch.Tensor]:
     source, target, field = maps
     mask = torch.from_numpy(connection_mask(source, target, field)).float()
-    return Local("map", source, target, field, CPU, tiled), AllToAll("map", mask.shape[1], mask.shape[0]), mask
+    return Local("map", source, target, field, CPU), AllToAll("map", mask.shape[1], mask.shape[0], mask), mask
 
 
-def drive_and_gradient(projection: AllToAll, matrix, heard, derivative, dtype) -> tuple[torch.Tensor, torch.Tensor]:
-    """Drive at the second of four places, and the gradient summed over all of them."""
-    subjects, places, rows, _ = heard.shape
+def brought_and_gradient(projection: AllToAll, matrix, heard, derivative, dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the second of three steps brings, and the gradient of all, the last of them added to the others."""
+    subjects, rows, _ = heard.shape
     with Workspace(CPU).lend("test") as take:
-        ring = projection.ring(take, subjects, places, rows, dtype)
-        weights = projection.stored(matrix)
-        fixed = torch.ones(subjects, rows, matrix.shape[1])
-        drive = torch.empty_like(fixed)
+        ring = projection.ring(take, subjects, rows + 1, dtype)
+        weights, derivative = projection.stored(matrix), derivative.to(dtype)
         gradient = torch.full_like(weights, torch.nan)
-        for place in range(places):
-            projection.hear(take, ring, place, heard[:, place])
-            if place == 1:
-                projection.add_drive(take, fixed, weights.to(dtype), ring, place, drive)
-            if projection.every_step:
-                steps = derivative[:, place : place + 1].to(dtype)
-                projection.add_gradient(take, steps, ring, place, gradient, more=place > 0)
-            elif place % 2:
-                steps = derivative[:, place - 1 : place + 1].to(dtype)
-                projection.add_gradient(take, steps, ring, place - 1, gradient, more=place > 1)
-        if projection.mask is not None:
-            gradient *= projection.mask
-        return drive, projection.matrix(gradient)
+        steps = [slice(0, rows // 4), slice(rows // 4, rows // 2), slice(rows // 2, rows)]
+        for place in steps:
+            projection.hear(ring, place, heard[:, place])
+        brought = projection.bring(take, weights.to(dtype), ring[:, steps[1]]).clone()
+        for more, part in ((False, slice(0, rows // 2)), (True, steps[2])):
+            projection.add_gradient(take, derivative[:, part], ring[:, part], gradient, more)
+        return brought, projection.matrix(gradient * projection.mask)
 
 
-@pytest.mark.parametrize("tiled", [True, False])
+@pytest.mark.parametrize("subjects", [1, 2])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("number", range(40))
-def test_tiles_equal_the_full_matrix_with_zeros(number, dtype, tiled):
-    local, dense, mask = both(random_maps(number), tiled)
+def test_tiles_equal_the_full_matrix_with_zeros(number, dtype, subjects, monkeypatch):
+    monkeypatch.setattr(projections, "ROWS_AT_ONCE", 5)
+    local, dense, mask = both(random_maps(number))
     random = torch.Generator().manual_seed(number)
-    matrix = torch.randn(2, *mask.shape, generator=random) * mask
-    heard = torch.randn(2, 4, 3, mask.shape[1], generator=random)
-    derivative = torch.randn(2, 4, 3, mask.shape[0], generator=random)
-    found = drive_and_gradient(local, matrix, heard, derivative, dtype)
-    wanted = drive_and_gradient(dense, matrix, heard, derivative, dtype)
-    tolerance = 1e-5 if dtype is torch.float32 else 0.05
-    torch.testing.assert_close(found[0], wanted[0], rtol=tolerance, atol=tolerance)
-    torch.testing.assert_close(found[1], wanted[1] * mask, rtol=tolerance, atol=tolerance)
+    matrix = torch.randn(subjects, *mask.shape, generator=random) * mask
+    heard = torch.randn(subjects, 24, mask.shape[1], generator=random)
+    derivative = torch.randn(subjects, 24, mask.shape[0], generator=random)
+    found = brought_and_gradient(local, matrix, heard, derivative, dtype)
+    wanted = brought_and_gradient(dense, matrix, heard, derivative, dtype)
+    tolerance = 1e-5 if dtype is torch.float32 else 0.1
+    for ours, theirs in zip(found, wanted, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
+
+
+def test_random_maps_hold_everything():
+    """Several tiles and one, margins above, patches that are narrower at an edge."""
+    found = [both(random_maps(number))[0] for number in range(40)]
+    assert any(len(each.rows.patches) > 1 and each.above for each in found)
+    assert any(len(each.rows.patches) == 1 for each in found)
+    assert any(len(set(each.shapes)) > 1 for each in found)
 
 
 @pytest.mark.parametrize("number", range(40))

@@ -1,342 +1,40 @@
-"""The rate engine: one update against autograd on random graphs, and exact statements about settling and learning."""
+"""The rate engine as a whole: what an update does, cohorts, order, precision, and learning a task."""
 
 import copy
-import json
-import math
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from dataclasses import replace
 
 import networkx as nx
 import numpy as np
 import pytest
 import torch
+from scenes import (
+    BARE,
+    CUDA,
+    FIGURE_3,
+    LATE_START,
+    Scene,
+    assert_close,
+    brute_mask,
+    equal,
+    full,
+    model,
+    project,
+    random_net,
+    scene,
+    tensor_like,
+)
 from torch import Tensor
 
-from cortexff.engines.rate import STEPS_PER_PRODUCT, RateEngine, best_precision
+from cortexff.engines.projections import Local
+from cortexff.engines.rate import RateEngine, best_precision
 from cortexff.engines.state import Plasticity, RateDynamics, RateState
 from cortexff.equations.normalization import length_normalization
 from cortexff.equations.plasticity import one_shot_rate
-from cortexff.graph import hidden_areas, load_model, parse_model
+from cortexff.graph import load_model
 from cortexff.readout import by_goodness
 from cortexff.stimuli.labels import candidates, one_hot
 
-torch.set_num_threads(1)  # the arrays are tiny: threads would only cost time
-CUDA = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"))
-BARE = Plasticity(learning_rate=1.0, gradient_average=0.0, weight_cost=0.0, peer_normalization=0.0)
 BFLOAT16_TOLERANCE = 0.04  # twice the largest difference found, over 48 graphs
-PHASES = [(True, False), (True,), (False,), (False, True, True)]
-
-
-def model(areas: dict, projections: list[dict]) -> nx.MultiDiGraph:
-    return parse_model(json.dumps({"format": "cortexff-model/1", "areas": areas, "projections": projections}))
-
-
-def project(source: str, target: str, kind: str = "bottom_up", **more) -> dict:
-    return {"from": source, "to": target, "kind": kind, **more}
-
-
-FIGURE_3 = (
-    {
-        "retina": {"role": "input", "units": 12},
-        "V1": {"units": 10},
-        "V2": {"units": 8},
-        "label": {"role": "context", "units": 3},
-    },
-    [
-        project("retina", "V1"),
-        project("V1", "V2"),
-        project("V2", "V1", "top_down"),
-        project("label", "V2", "top_down"),
-    ],
-)
-
-
-@dataclass
-class Scene:
-    """A network with everything it needs for one update."""
-
-    engine: RateEngine
-    state: RateState
-    images: dict[str, Tensor]
-    context: dict[str, Tensor]
-    is_positive: tuple[bool, ...]
-
-    def settled(self) -> list[tuple[int, int, dict[str, Tensor]]]:
-        """(step, group, activity) of every moment, copied."""
-        percept = self.engine.look(self.state, self.images)
-        moments = self.engine.settle(self.state, percept, self.context)
-        return [(m.step, m.group, {area: y.clone() for area, y in m.activity.items()}) for m in moments]
-
-    def learn(self, plasticity: Plasticity) -> None:
-        percept = self.engine.look(self.state, self.images)
-        self.engine.learn(self.state, percept, self.context, self.images, self.is_positive, plasticity)
-
-
-def scene(net: nx.MultiDiGraph, is_positive: tuple[bool, ...] = (True, False), seed: int = 0, **dynamics) -> Scene:
-    """Two subjects and three cases of random images and contexts; biases and averages are those of no newborn."""
-    engine, random = RateEngine(net, RateDynamics(**dynamics)), np.random.default_rng(seed)
-    subjects, cases = 2, 3
-    state = engine.start(seed, range(subjects))
-    for part in (state.biases, state.weight_averages, state.bias_averages):
-        for name, array in part.items():
-            part[name] = array + 0.3 * tensor_like(random, array)
-    for name, projection in engine.projections.items():
-        if projection.mask is not None:
-            state.weight_averages[name] *= projection.mask
-    for area, array in state.mean_activity.items():
-        state.mean_activity[area] = tensor_like(random, array).abs()
-    images, context = {}, {}
-    for area, data in net.nodes(data=True):
-        shape = (1 if seed % 3 == 0 else subjects, cases, 1, data["units"])
-        if data["role"] == "input":
-            images[area] = tensor_like(random, torch.empty(shape, device=engine.device))
-        elif data["role"] == "context":
-            shape = (1 if seed % 3 else subjects, 1 if seed % 4 == 0 else cases, len(is_positive), data["units"])
-            context[area] = tensor_like(random, torch.empty(shape, device=engine.device))
-    return Scene(engine, state, images, context, is_positive)
-
-
-def tensor_like(random: np.random.Generator, array: Tensor) -> Tensor:
-    return torch.from_numpy(random.standard_normal(array.shape, dtype=np.float32)).to(array.device)
-
-
-def full(engine: RateEngine, state: RateState) -> RateState:
-    """The same state with every projection as a full matrix, (subjects, target units, source units)."""
-    weights, averages = (
-        {name: engine.projections[name].matrix(array) for name, array in part.items()}
-        for part in (state.weights, state.weight_averages)
-    )
-    return replace(state, weights=weights, weight_averages=averages)
-
-
-def equal(left: RateState, right: RateState) -> bool:
-    theirs = right.arrays()
-    return list(left.arrays()) == list(theirs) and all(torch.equal(a, theirs[k]) for k, a in left.arrays().items())
-
-
-def assert_close(left: RateState, right: RateState, rtol: float = 1e-5, atol: float = 1e-6) -> None:
-    assert set(left.arrays()) == set(right.arrays())
-    for path, array in left.arrays().items():
-        torch.testing.assert_close(array, right.arrays()[path], rtol=rtol, atol=atol, msg=lambda m, p=path: f"{p}: {m}")
-
-
-# ------------------------------------------------------- one update is the gradient of a local objective
-
-
-def random_net(number: int) -> nx.MultiDiGraph:
-    """A graph that holds a little of everything; the number decides what."""
-    random = np.random.default_rng(number)
-    hidden = [f"h{place}" for place in range(1 + number % 4)]
-    inputs, contexts = ["retina", "ear"][: 1 + number % 2], ["label", "task"][: (number + 1) % 3]
-    areas = {}
-    for area in inputs + hidden + contexts:
-        areas[area] = {"shape": random.integers(2, 4, size=3).tolist()}
-    for area in inputs:
-        areas[area]["role"] = "input"
-    for area in contexts:
-        areas[area] = {"role": "context", "units": int(random.integers(2, 6))}
-    for area in hidden:
-        units = math.prod(areas[area]["shape"])
-        areas[area]["goodness"] = {
-            "measure": ["sum_of_squares", "mean_square"][random.integers(2)],
-            "sign": ["max", "min"][random.integers(2)],
-            "temperature": float(random.uniform(0.5, 4)),
-            "blocks": int(random.choice([b for b in (1, 2, 3, 4) if units % b == 0])),
-            **({"threshold": float(random.uniform(0.1, 9))} if random.random() < 0.5 else {}),
-        }
-    projections = [project(source, hidden[0]) for source in inputs]
-    projections += [project(low, high) for low, high in pairwise(hidden)]
-    projections += [project("retina", area, name=f"skip {area}") for area in hidden if random.random() < 0.4]
-    projections += [project(hidden[0], area, name=f"far {area}") for area in hidden[2:] if random.random() < 0.6]
-    for place, area in enumerate(hidden):
-        projections += [project(c, area, "top_down") for c in contexts if area == hidden[-1] or random.random() < 0.4]
-        projections += [project(high, area, "top_down") for high in hidden[place + 1 :] if random.random() < 0.7]
-        if random.random() < 0.4:
-            projections.append(project(area, area, "lateral"))
-        if place and random.random() < 0.4:
-            projections.append(project(area, hidden[0], "lateral", name=f"side {area}"))
-            projections.append(project(area, hidden[0], "top_down", name=f"second {area}"))
-    for projection in projections:
-        if "shape" in areas[projection["from"]] and random.random() < 0.5:
-            projection["receptive_field"] = {"size": random.integers(2, 4, size=2).tolist()}
-    order = random.permutation(len(projections))
-    return model(areas, [projections[place] for place in order])
-
-
-def brute_mask(net: nx.MultiDiGraph, source: str, target: str, name: str) -> Tensor:
-    """The receptive field of every unit, counted out location by location."""
-    units = [net.nodes[area]["units"] for area in (target, source)]
-    if (field := net.edges[source, target, name]["receptive_field"]) is None:
-        return torch.ones(units, dtype=torch.float64)
-    mask = torch.zeros(units, dtype=torch.float64)
-    ours, theirs = net.nodes[target]["shape"], net.nodes[source]["shape"]
-    for unit, at in enumerate(np.ndindex(*ours)):
-        for other, there in enumerate(np.ndindex(*theirs)):
-            inside = True
-            for axis in (0, 1):
-                size, stride = field.size[axis], field.stride[axis]
-                start = math.floor(at[axis] * stride - ((ours[axis] - 1) * stride + size - theirs[axis]) / 2)
-                inside &= start <= there[axis] < start + size
-            mask[unit, other] = inside
-    return mask
-
-
-def normalized(activity: Tensor) -> Tensor:
-    mean_square = activity.square().mean(-1, keepdim=True)
-    return activity / mean_square.clamp(min=1e-20).sqrt()
-
-
-def reference_update(given: Scene, plasticity: Plasticity) -> RateState:
-    """One update by autograd, in float64: nothing of the engine but its settings, its weights, its order of areas."""
-    net, dynamics, old = given.engine.net, given.engine.dynamics, full(given.engine, given.state)
-    real = {path: array.double().cpu() for path, array in old.arrays().items()}
-    weights = {name: real[f"weights/{name}"].requires_grad_() for name in old.weights}
-    biases = {area: real[f"biases/{area}"].requires_grad_() for area in old.biases}
-    masks = {name: brute_mask(net, s, t, name) for s, t, name in net.edges(keys=True)}
-    cases, versions = next(iter(given.images.values())).shape[1], len(given.is_positive)
-    heard = {
-        area: normalized(x.double().cpu()).expand(-1, cases, versions, -1)
-        for area, x in {**given.images, **given.context}.items()
-    }
-
-    def drive_of(area: str, sources: dict[str, Tensor], *kinds: str) -> Tensor:
-        drive = biases[area][:, None, None, :].expand(-1, cases, versions, -1)
-        for source, _, name, kind in net.in_edges(area, keys=True, data="kind"):
-            if kind in kinds:
-                x = sources[source].expand(len(drive), -1, -1, -1)
-                drive = drive + torch.einsum("scvi,sji->scvj", x, weights[name] * masks[name])
-        return drive
-
-    activity, order = {}, hidden_areas(net)
-    with torch.no_grad():  # the bottom-up pass, which teaches nothing
-        for area in order:
-            activity[area] = torch.relu(drive_of(area, heard, "bottom_up"))
-            heard[area] = normalized(activity[area])
-
-    objective, seen = torch.zeros((), dtype=torch.float64), {area: 0.0 for area in order}
-    positive = torch.tensor(given.is_positive)
-    groups = [order[0::2], order[1::2]] if dynamics.alternating else [order]
-    for _ in range(dynamics.steps):
-        for group in groups:
-            fresh = {}
-            for area in group:
-                settings = net.nodes[area]["goodness"]
-                drive = drive_of(area, heard, "bottom_up", "top_down", "lateral")
-                fresh[area] = dynamics.damping * activity[area] + (1 - dynamics.damping) * torch.relu(drive)
-                squares = fresh[area].unflatten(-1, (settings.blocks, -1)).square()
-                goodness = squares.sum(-1) if settings.measure == "sum_of_squares" else squares.mean(-1)
-                odds = (goodness - settings.threshold) / settings.temperature
-                odds = odds if settings.sign == "max" else -odds
-                log_p = torch.nn.functional.logsigmoid(torch.where(positive.view(-1, 1), odds, -odds))
-                objective = objective + 0.5 * log_p.sum()
-                mean = real[f"mean_activity/{area}"]
-                pull = plasticity.peer_normalization * (mean.mean(-1, keepdim=True) - mean)
-                objective = objective + (pull[:, None, None] * drive)[:, :, positive].sum()
-            for area in group:
-                activity[area] = fresh[area].detach()
-                if positive.any():
-                    seen[area] = seen[area] + activity[area][:, :, positive].mean((1, 2)) / dynamics.steps
-            heard |= {area: normalized(activity[area]) for area in group}
-    (objective / (cases * dynamics.steps)).backward()
-
-    keep, wanted = plasticity.gradient_average, {}
-    for area in order:
-        arriving = list(net.in_edges(area, keys=True))
-        ratio = plasticity.learning_rate / sum(masks[name].sum(1).mean().item() for _, _, name in arriving)
-        for _, _, name in arriving:
-            average = keep * real[f"weight_averages/{name}"] + (1 - keep) * weights[name].grad
-            wanted[f"weight_averages/{name}"] = average
-            wanted[f"weights/{name}"] = weights[name].detach() + ratio * (
-                average - plasticity.weight_cost * weights[name].detach()
-            )
-        average = keep * real[f"bias_averages/{area}"] + (1 - keep) * biases[area].grad
-        wanted[f"bias_averages/{area}"] = average
-        wanted[f"biases/{area}"] = biases[area].detach() + ratio * average
-        keep_mean = plasticity.activity_average if positive.any() else 1.0
-        wanted[f"mean_activity/{area}"] = keep_mean * real[f"mean_activity/{area}"] + (1 - keep_mean) * seen[area]
-    return RateState.from_arrays({path: wanted[path] for path in old.arrays()})
-
-
-def assert_one_update_is_the_gradient(given: Scene, plasticity: Plasticity) -> None:
-    wanted = reference_update(given, plasticity).arrays()
-    given.learn(plasticity)
-    for path, array in full(given.engine, given.state).arrays().items():
-        assert array.dtype == torch.float32
-        error = (array.double().cpu() - wanted[path]).norm() / wanted[path].norm().clamp(min=1e-3)
-        assert error < 1e-5, f"{path}: off by {error:.1e}"
-
-
-@pytest.mark.parametrize("device", ["cpu", CUDA])
-@pytest.mark.parametrize("number", range(48))
-def test_one_update_is_the_gradient_of_a_local_objective(number, device):
-    """Eq. 3 on random graphs: ½ Σ log p of every block and step, with all that came before held constant."""
-    net = random_net(number)
-    # Where nothing tells one version from another, there is one.
-    phases = PHASES if any(role == "context" for _, role in net.nodes(data="role")) else [(True,), (False,)]
-    given = scene(
-        net,
-        phases[number // 4 % len(phases)],
-        seed=number,
-        damping=[0.0, 0.3, 0.8][number % 3],
-        steps=[1, 3, 8, 11][number // 3 % 4],
-        alternating=number // 2 % 2 == 1,
-        device=device,
-    )
-    smooth = {"gradient_average": 0.9, "weight_cost": 0.05} if number % 5 else {"gradient_average": 0, "weight_cost": 0}
-    peers = 0.3 if number // 8 % 2 else 0.0
-    assert_one_update_is_the_gradient(given, Plasticity(3.0, peer_normalization=peers, activity_average=0.7, **smooth))
-
-
-def test_the_random_graphs_hold_everything():
-    """Whoever changes ``random_net`` sees here what no longer occurs."""
-    nets = [random_net(number) for number in range(48)]
-    edges = [(net, *edge) for net in nets for edge in net.edges(keys=True, data=True)]
-    settings = [net.nodes[area]["goodness"] for net in nets for area in hidden_areas(net)]
-    assert {len(hidden_areas(net)) for net in nets} == {1, 2, 3, 4}
-    assert {(g.measure, g.sign, g.blocks > 1) for g in settings} == {
-        (measure, sign, blocks)
-        for measure in ("sum_of_squares", "mean_square")
-        for sign in ("max", "min")
-        for blocks in (0, 1)
-    }
-    assert any(source == target for _, source, target, _, _ in edges)
-    assert any(net.number_of_edges(s, t) > 1 for net, s, t, _, _ in edges)
-    assert {data["kind"] for *_, data in edges if data["receptive_field"]} == {"bottom_up", "top_down", "lateral"}
-    assert any(name.startswith("far") for *_, name, _ in edges) and any(
-        name.startswith("skip") for *_, name, _ in edges
-    )
-
-
-LATE_START = (  # the first area of the file and of the bottom-up order hears nothing but its context
-    {
-        "goal": {"units": 6},
-        "retina": {"role": "input", "units": 5},
-        "V1": {"units": 7},
-        "task": {"role": "context", "units": 4},
-    },
-    [project("task", "goal", "top_down"), project("retina", "V1"), project("goal", "V1", "top_down")],
-)
-
-
-@pytest.mark.parametrize("number", [1, 2, 4])
-def test_an_area_that_only_hears_from_above_learns_like_any_other(number):
-    given = scene(model(*LATE_START), seed=number)
-    assert_one_update_is_the_gradient(given, Plasticity(3.0))
-
-
-def test_an_area_that_only_hears_from_above_takes_part_in_the_bottom_up_pass():
-    given = scene(model(*LATE_START))
-    percept = given.engine.look(given.state, given.images)
-    assert {area: tuple(y.shape[:3]) for area, y in percept.activity.items()} == {"goal": (2, 3, 1), "V1": (2, 3, 1)}
-    assert {area: tuple(d.shape[:3]) for area, d in percept.input_drive.items()} == {"goal": (2, 3, 1), "V1": (2, 3, 1)}
-
-
-def test_input_and_context_alone_are_enough():
-    """No hidden area hears another: §3.3 with one layer and the label beside the image."""
-    areas = {"retina": {"role": "input", "units": 5}, "V1": {"units": 6}, "label": {"role": "context", "units": 3}}
-    given = scene(model(areas, [project("retina", "V1"), project("label", "V1", "top_down")]))
-    assert_one_update_is_the_gradient(given, Plasticity(3.0))
-
 
 # ------------------------------------------------------------------------ §6: what one update does
 
@@ -378,70 +76,7 @@ def test_one_update_reaches_the_wanted_goodness(wanted):
     assert engine.goodness("V1", after).item() == pytest.approx(wanted, rel=1e-4)
 
 
-# ------------------------------------------------------------------------ settling
-
-
-def test_settling_and_learning_leave_the_percept_as_it_was():
-    """The bottom-up pass is looked at again by the softmax; one version must not be written over."""
-    for is_positive in PHASES:
-        given = scene(model(*FIGURE_3), is_positive, seed=1)
-        percept = given.engine.look(given.state, given.images)
-        before = copy.deepcopy(percept)
-        given.engine.learn(
-            given.state, percept, given.context, given.images, is_positive, replace(BARE, learning_rate=0)
-        )
-        for now, then in ((percept.activity, before.activity), (percept.input_drive, before.input_drive)):
-            assert all(torch.equal(now[area], then[area]) for area in then)
-
-
-def test_damping_1_freezes():
-    given = scene(model(*FIGURE_3), damping=0.999999, steps=8)
-    start = given.engine.look(given.state, given.images).activity
-    *_, (_, _, end) = given.settled()
-    for area in end:
-        torch.testing.assert_close(end[area], start[area].expand_as(end[area]), rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("damping", [0.3, 0.9])
-def test_damping_keeps_a_share_of_the_activity_before(damping):
-    """§3.4: "0.3 of the previous pre-normalized state plus 0.7 of the computed new state"."""
-    given, free = (scene(model(*FIGURE_3), damping=d, steps=1) for d in (damping, 0.0))
-    start = given.engine.look(given.state, given.images).activity
-    ((_, _, damped),), ((_, _, undamped),) = given.settled(), free.settled()
-    for area in damped:
-        torch.testing.assert_close(damped[area], damping * start[area] + (1 - damping) * undamped[area])
-
-
-def response(given: Scene, area: str, heard: dict[str, Tensor]) -> Tensor:
-    """Rectified drive of an area, by hand."""
-    drive = given.state.biases[area][:, None, None]
-    for source, _, name in given.engine.net.in_edges(area, keys=True):
-        drive = drive + length_normalization(heard[source]) @ given.state.weights[name].mT[:, None]
-    return torch.relu(drive)
-
-
-def test_synchronous_updates_listen_to_the_step_before():
-    given = scene(model(*FIGURE_3), damping=0.0, steps=2)
-    clamped = {**given.images, **given.context}
-    start = given.engine.look(given.state, given.images).activity
-    (_, _, first), (_, _, second) = given.settled()
-    for area in ("V1", "V2"):
-        torch.testing.assert_close(first[area], response(given, area, {**clamped, **start}).expand_as(first[area]))
-        torch.testing.assert_close(second[area], response(given, area, {**clamped, **first}))
-
-
-def test_alternating_updates_listen_to_the_new_activity():
-    """§3.4: one half of the layers, then the other half "based on the new normalized activities"."""
-    given = scene(model(*FIGURE_3), damping=0.0, steps=2, alternating=True)
-    clamped = {**given.images, **given.context}
-    start = given.engine.look(given.state, given.images).activity
-    moments = given.settled()
-    assert [(step, group) for step, group, _ in moments] == [(1, 0), (1, 1), (2, 0), (2, 1)]
-    (_, _, half), (_, _, whole), (_, _, again), _ = moments
-    torch.testing.assert_close(half["V1"], response(given, "V1", {**clamped, **start}).expand_as(half["V1"]))
-    assert torch.equal(half["V2"], start["V2"].expand_as(half["V2"])) and torch.equal(whole["V1"], half["V1"])
-    torch.testing.assert_close(whole["V2"], response(given, "V2", {**clamped, **half}))
-    torch.testing.assert_close(again["V1"], response(given, "V1", {**clamped, **whole}))
+# ------------------------------------------------------------------------ the bottom-up pass
 
 
 def test_the_bottom_up_pass_hears_nothing_from_above():
@@ -454,36 +89,11 @@ def test_the_bottom_up_pass_hears_nothing_from_above():
         below = activity
 
 
-@pytest.mark.parametrize("source, kind", [("retina", "bottom_up"), ("label", "top_down")])
-def test_skip_projections_reach(source, kind):
-    """Note 10: with every other way closed, image and label still reach an area two steps away, and it learns."""
-    areas, projections = FIGURE_3
-    target = {"retina": "V2", "label": "V1"}[source]
-    given = scene(model(areas, [*projections, project(source, target, kind, name="skip")]))
-    for name, weights in given.state.weights.items():
-        if name != "skip":
-            weights.zero_()
-    before, skip = given.settled()[-1][-1][target], given.state.weights["skip"].clone()
-    clamped = given.images if source == "retina" else given.context
-    clamped[source] = clamped[source].flip(-1)
-    assert not torch.allclose(given.settled()[-1][-1][target], before)
-    given.learn(BARE)
-    assert not torch.allclose(given.state.weights["skip"], skip)
-
-
-@pytest.mark.parametrize("net", [FIGURE_3, LATE_START])
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_silence_makes_no_nonsense(net, precision):
-    """A black image, a label of zeros and newborn biases: every area is silent, and learns without a NaN."""
-    given = scene(model(*net), precision=precision)
-    given.state = given.engine.start(0, range(2))
-    for clamped in (given.images, given.context):
-        for area in clamped:
-            clamped[area] = torch.zeros_like(clamped[area])
-    assert all((y == 0).all() for *_, activity in given.settled() for y in activity.values())
-    for _ in range(3):
-        given.learn(Plasticity(10.0))
-    assert all(torch.isfinite(array).all() for array in given.state.arrays().values())
+def test_an_area_that_only_hears_from_above_takes_part_in_the_bottom_up_pass():
+    given = scene(model(*LATE_START))
+    percept = given.engine.look(given.state, given.images)
+    assert {area: tuple(y.shape[:3]) for area, y in percept.activity.items()} == {"goal": (2, 3, 1), "V1": (2, 3, 1)}
+    assert {area: tuple(d.shape[:3]) for area, d in percept.input_drive.items()} == {"goal": (2, 3, 1), "V1": (2, 3, 1)}
 
 
 # ------------------------------------------------------------------------ order changes nothing
@@ -649,24 +259,6 @@ def test_bfloat16_is_for_products_alone(device):
             assert (array - wanted).norm() <= BFLOAT16_TOLERANCE * wanted.norm().clamp(min=1e-3), path
 
 
-def test_the_working_set_does_not_grow_with_the_steps():
-    """Nothing is kept of a step but its share of the sum."""
-    sizes = {}
-    for steps in (1, STEPS_PER_PRODUCT, 5 * STEPS_PER_PRODUCT + 1):
-        given = scene(random_net(7), steps=steps)
-        given.learn(BARE)
-        sizes[steps] = sum(array.nbytes for array in given.engine.workspace.kept.values())
-    assert sizes[1] < sizes[STEPS_PER_PRODUCT] >= sizes[5 * STEPS_PER_PRODUCT + 1]
-
-
-def test_the_second_update_makes_no_new_arrays():
-    given = scene(random_net(7))
-    given.learn(BARE)
-    before = {name: array.data_ptr() for name, array in given.engine.workspace.kept.items()}
-    given.learn(BARE)
-    assert {name: array.data_ptr() for name, array in given.engine.workspace.kept.items()} == before
-
-
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_two_settles_side_by_side_stay_apart(precision):
     """One engine serves two states in turn, and its arrays and converted weights are not mixed up."""
@@ -695,18 +287,6 @@ def test_bfloat16_products_see_changed_weights(change):
     fresh = replace(given, engine=RateEngine(given.engine.net, given.engine.dynamics))
     ours, theirs = (each.settled()[-1][-1] for each in (given, fresh))
     assert all(torch.equal(ours[area], theirs[area]) for area in theirs)
-
-
-def test_a_settle_may_end_early():
-    given = scene(random_net(7), steps=6)
-    percept = given.engine.look(given.state, given.images)
-    whole = given.settled()
-    short = [
-        {area: y.clone() for area, y in moment.activity.items()}
-        for moment in given.engine.settle(given.state, percept, given.context, steps=4)
-    ]
-    assert len(short) == 4
-    assert all(torch.equal(short[3][area], whole[3][2][area]) for area in short[3])
 
 
 def test_precision_is_chosen_by_processor_and_size(monkeypatch):
@@ -738,7 +318,7 @@ def test_tiles_and_full_matrices_live_the_same_life(precision):
     for tiled in (True, False):
         engine = RateEngine(net, dynamics, tiled)
         other = replace(given, engine=engine, state=engine.start(0, range(2)))
-        assert (engine.projections["retina→V1"].shapes[0][0] > 1) == tiled
+        assert isinstance(engine.projections["retina→V1"], Local) == tiled
         for _ in range(3):
             other.learn(Plasticity(1.0))
         lives.append((other.settled()[-1][-1], full(engine, other.state)))

@@ -8,6 +8,7 @@ import pytest
 
 from cortexff.receptive_fields import (
     ReceptiveField,
+    Tiles,
     best_tiles,
     connection_mask,
     every_field_is_on_map,
@@ -134,12 +135,19 @@ def test_a_patch_holds_the_fields_of_its_tile(number):
     cuts = list(tiles_along(source, target, size, stride))
     assert [cut.size for cut in cuts] == [n for n in range(1, target + 1) if target % n == 0]
     for cut in cuts:
-        alike = cut.alike(source)
-        assert len({end - first for first, end in alike.patches}) == 1
-        for tile, ((first, end), (wide, wider)) in enumerate(zip(cut.patches, alike.patches, strict=True)):
-            read = along[tile * cut.size : (tile + 1) * cut.size].any(0)
-            assert read[first:end].sum() == read.sum() and read[first] and read[end - 1]  # all of it, and no more
-            assert 0 <= wide <= first and end <= wider <= source
+        assert cut.are_even or len(cut.patches) > 1
+        for tile, ((first, end), (inside, ends)) in enumerate(
+            zip(cut.patches, cut.cut_off(source).patches, strict=True)
+        ):
+            read = np.flatnonzero(along[tile * cut.size : (tile + 1) * cut.size].any(0))
+            assert (inside, ends) == (read[0], read[-1] + 1)  # all of it, and no more
+            assert (max(first, 0), min(end, source)) == (inside, ends)
+
+
+def test_even_patches_are_as_long_and_as_far_apart():
+    assert Tiles(2, ((-1, 3), (1, 5), (3, 7))).are_even
+    assert not Tiles(2, ((-1, 3), (1, 6), (3, 8))).are_even
+    assert not Tiles(2, ((-1, 3), (1, 5), (4, 8))).are_even
 
 
 def test_tiles_of_the_paper():
@@ -148,5 +156,3 @@ def test_tiles_of_the_paper():
     assert (rows.size, columns.size) == (4, 8)
     rows, columns = best_tiles((28, 28), (4, 4, 128), field(10, 6))
     assert (rows.size, columns.size) == (1, 1)
-    rows, columns = best_tiles((32, 32, 3), (32, 32, 3), field(11, 1), whole=True)
-    assert (rows.size, columns.size) == (32, 32)

@@ -1,8 +1,10 @@
 """How many multiplications the algorithm needs, whatever way an engine goes about it.
 
-Counted are the products of weights with activity, and of derivatives with activity, one for each synapse that exists:
-a clamped area is heard once a settle, and an image once for all the versions it is shown in. What is done once for a
-unit or a weight (rectifying, normalizing, decay) is not counted. All counts are for one subject.
+Counted are the products of weights with activity, and of derivatives with activity, one for each synapse that exists
+and each activity that is not known to be the same as another: a clamped area is heard once a settle, an image once for
+all the versions it is shown in, and so is a hidden area until something has reached it that differs between versions.
+What is done once for a unit or a weight (rectifying, normalizing, decay) is not counted. All counts are for one subject
+whose areas are updated together.
 """
 
 from __future__ import annotations
@@ -55,16 +57,31 @@ def settle(net: nx.MultiDiGraph, cases: int, versions: int, steps: int, contexts
 
     contexts  different contexts to be heard, where not every version of every case has its own
     """
-    rows = cases * versions
-    return rows * steps * _synapses_from(net, "hidden") + (contexts or rows) * _synapses_from(net, "context")
+    heard = _heard_while_settling(net, cases, versions, steps)
+    known = cases * _synapses_from(net, "hidden", "bottom_up")  # what the first step hears is that of the pass
+    return heard - known + (contexts or cases * versions) * _synapses_from(net, "context")
 
 
 def training(net: nx.MultiDiGraph, cases: int, versions: int, steps: int) -> int:
     """Multiplications of one update: the bottom-up pass, a settle, and the gradient of every weight (eq. 3)."""
-    rows = cases * versions
-    gradient = rows * steps * _synapses_from(net, "hidden") + rows * _synapses_from(net, "context")
+    gradient = _heard_while_settling(net, cases, versions, steps)
+    gradient += cases * versions * _synapses_from(net, "context")
     gradient += cases * _synapses_from(net, "input")  # a derivative summed over versions meets their image once
     return look(net, cases) + settle(net, cases, versions, steps) + gradient
+
+
+def _heard_while_settling(net: nx.MultiDiGraph, cases: int, versions: int, steps: int) -> int:
+    """Synapses between hidden areas, each times the different activities that it hears in a settle."""
+    contexts = {area for area, role in net.nodes(data="role") if role == "context"}
+    # Versions differ first where a context is heard, at step 1, and with every step one projection further.
+    reached = nx.multi_source_dijkstra_path_length(net, contexts, weight=None) if contexts else {}
+    total = 0
+    for area in hidden_areas(net):
+        for source, name in afferents(net, area):
+            if net.nodes[source]["role"] == "hidden":
+                alike = min(reached.get(source, steps), steps)
+                total += synapses(net, source, area, name) * cases * (alike + versions * (steps - alike))
+    return total
 
 
 def testing(net: nx.MultiDiGraph, cases: int, labels: int, steps: int) -> int:

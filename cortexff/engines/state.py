@@ -95,15 +95,16 @@ class RateState:
 
 @dataclass
 class Percept:
-    """What the bottom-up pass leaves behind: the drive from the input, and the activity it evokes."""
+    """What the bottom-up pass leaves behind; each array is (subjects, cases, 1, units).
+
+    input_drive  area → drive from the input, and bias
+    brought      projection between hidden areas → what it added to the drive
+    activity     area → activity that is evoked
+    """
 
     input_drive: Activity
+    brought: dict[str, Tensor]
     activity: Activity
-
-    def shown(self, versions: int) -> Percept:
-        """The same in several versions, which share it."""
-        parts = (self.input_drive, self.activity)
-        return Percept(*({area: x.expand(-1, -1, versions, -1) for area, x in part.items()} for part in parts))
 
 
 @dataclass
@@ -116,7 +117,9 @@ class Moment:
     response  area → rectified drive (its sign, once learning has seen the moment)
     activity  area → damped activity before normalization
     rings     projection → what it heard, normalized, in the last steps (``projections``)
-    places    area → place in the rings at which the moment's areas heard it
+    places    area → rows of the rings in which the moment's areas heard it
+
+    As long as nothing has reached an area that differs between versions, it has one version for them all.
     """
 
     step: int
@@ -125,4 +128,4 @@ class Moment:
     response: Activity
     activity: Activity
     rings: Mapping[str, Tensor]
-    places: Mapping[str, int]
+    places: Mapping[str, slice]

@@ -159,7 +159,8 @@ def _measure_cases(
     def watch(moment: Moment) -> None:
         if steps[0] <= moment.step <= steps[1]:
             for area in moment.areas:
-                real = moment.activity[area][:, torch.arange(count), labels]
+                shown = moment.activity[area].expand(-1, -1, probe.classes, -1)
+                real = shown[:, torch.arange(count), labels]
                 activity[f"rate/{area}"].append(real.mean(-1))
                 activity[f"active/{area}"].append((real > 0).float().mean(-1))
 

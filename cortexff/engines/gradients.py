@@ -1,0 +1,149 @@
+"""The local gradients of one update (eq. 3), summed over a settle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from cortexff.engines.state import Moment, RateState
+from cortexff.engines.workspace import Take
+from cortexff.equations import goodness as goodness_equations
+from cortexff.equations import plasticity as plasticity_equations
+from cortexff.equations.normalization import length_normalization, peer_derivative
+
+if TYPE_CHECKING:
+    from cortexff.engines.rate import RateEngine
+
+STEPS_PER_PRODUCT = 8  # steps gathered before one gradient product; bounds memory whatever the number of steps
+
+
+@dataclass
+class AreaGradient:
+    """What an area learns from a minibatch, or from a part of it.
+
+    weights  projection → gradient, as its weights are stored
+    bias     (subjects, units)
+    seen     (subjects, units), activity summed over steps, real versions and cases
+    """
+
+    weights: dict[str, Tensor]
+    bias: Tensor
+    seen: Tensor
+
+    def arrays(self) -> list[Tensor]:
+        return [*self.weights.values(), self.bias, self.seen]
+
+
+class Gradients:
+    """Takes in moments, and ends with the gradient of each area; one working set, whatever the number of steps.
+
+    A few steps of derivatives and of what was heard are gathered side by side, so that one product serves them all.
+    What comes from a clamped area is the same at every step: the derivatives are summed first and meet it once.
+
+    clamped      input or context area → (subjects or 1, cases or 1, 1 or versions, units)
+    is_positive  for each version, whether it is real data
+    positive     the same as numbers, (versions, 1), on the engine's device
+    peers        strength of peer normalization
+    share        of one case and step in the means
+    """
+
+    def __init__(
+        self,
+        engine: RateEngine,
+        take: Take,
+        state: RateState,
+        clamped: Mapping[str, Tensor],
+        is_positive: Sequence[bool],
+        positive: Tensor,
+        peers: float,
+        share: float,
+    ) -> None:
+        self.engine, self.take, self.clamped, self.positive, self.share = engine, take, clamped, positive, share
+        self.reals = [version for version, real in enumerate(is_positive) if real]
+        self.steps = engine.dynamics.steps
+        self.slots = min(self.steps, STEPS_PER_PRODUCT)
+        self.first: dict[str, int] = {}  # projection → first row gathered
+        self.sums, self.seen, self.pulls = {}, {}, {}
+        cases = max(array.shape[1] for array in clamped.values())
+        for area in engine.areas:
+            mean = state.mean_activity[area]
+            shape = (len(mean), cases, len(is_positive), engine.units[area])
+            self.sums[area] = take(f"sums/{area}", shape).zero_()
+            self.seen[area] = torch.zeros_like(mean)
+            self.pulls[area] = peer_derivative(mean, peers * share).unsqueeze(1) if peers else None
+        self.weights = {name: take(f"weights/{name}", weights.shape) for name, weights in state.weights.items()}
+
+    def add(self, moment: Moment, area: str) -> None:
+        """Take in an area's derivative by its drive, of one step (eq. 3)."""
+        engine = self.engine
+        settings = engine.net.nodes[area]["goodness"]
+        blocks = (settings.blocks, -1)
+        activity = moment.activity[area].unflatten(-1, blocks)
+        derivative = self.take(f"derivative/{engine.units[area]}", self.sums[area].shape)
+        log_odds = engine.log_odds(area, engine.goodness(area, moment.activity[area]))
+        gain = (
+            (1.0 - engine.dynamics.damping)
+            * goodness_equations.SIGNS[settings.sign]
+            * goodness_equations.MEASURES[settings.measure].slope(activity.shape[-1])
+            / settings.temperature
+        )
+        plasticity_equations.drive_derivative(
+            activity,
+            moment.response[area].sign_().unflatten(-1, blocks),  # rectified: its sign says who is active
+            plasticity_equations.residual(log_odds, self.positive),
+            gain * self.share,
+            out=derivative.unflatten(-1, blocks),
+        )
+        shown = moment.activity[area].expand_as(derivative)
+        for version in self.reals:
+            self.seen[area] += shown[:, :, version].sum(1)
+            if self.pulls[area] is not None:
+                derivative[:, :, version] += self.pulls[area]
+        self.sums[area] += derivative
+        for source, name in engine.sources[area]:
+            if name in moment.rings:
+                self._gather(moment, name, moment.places[source], derivative)
+
+    def _gather(self, moment: Moment, name: str, place: slice, derivative: Tensor) -> None:
+        """Put an area's derivative beside what a projection heard, and multiply them once there are enough of them."""
+        slot, ring = (moment.step - 1) % self.slots, moment.rings[name]
+        shape = (*ring.shape[:2], derivative.shape[-1])
+        gathered = self.take(f"derivatives/{name}", shape, self.engine.product_type)
+        if place.stop - place.start < derivative.shape[1] * derivative.shape[2]:  # all versions heard the same
+            gathered[:, place] = self._over_versions(derivative)
+        else:
+            gathered[:, place] = derivative.flatten(1, 2)
+        if slot == 0:
+            self.first[name] = place.start
+        if slot + 1 == self.slots or moment.step == self.steps:
+            rows, more = slice(self.first[name], place.stop), moment.step > self.slots
+            projection = self.engine.projections[name]
+            projection.add_gradient(self.take, gathered[:, rows], ring[:, rows], self.weights[name], more)
+
+    def close(self, area: str) -> AreaGradient:
+        """Finish an area's sums with what it hears of clamped areas."""
+        engine, weights = self.engine, {}
+        for source, name in engine.sources[area]:
+            weights[name] = self.weights[name]
+            if source in self.clamped:
+                heard, derivative = length_normalization(self.clamped[source].float()), self.sums[area]
+                if heard.shape[2] == 1:  # one image for all versions
+                    derivative = self._over_versions(derivative).unsqueeze(2)
+                rows = derivative.flatten(1, 2).to(engine.product_type)
+                ring = engine.heard(self.take, name, heard, derivative.shape[:3])
+                engine.projections[name].add_gradient(self.take, rows, ring, weights[name], more=False)
+            if (mask := engine.projections[name].mask) is not None:
+                weights[name] *= mask
+        return AreaGradient(weights, self.sums[area].sum((1, 2)), self.seen[area])
+
+    def _over_versions(self, array: Tensor) -> Tensor:
+        """Sum of (subjects, cases, versions, units) over versions; faster than a sum along so short an axis."""
+        first, *others = array.unbind(2)
+        total = self.take(f"over versions/{array.shape[-1]}", first.shape).copy_(first)
+        for other in others:
+            total += other
+        return total

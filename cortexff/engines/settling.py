@@ -1,0 +1,105 @@
+"""The inside of a settle: what each hidden area hears, and how it answers.
+
+What is the same for all versions of a case is computed once. An area's activity has a single version until something
+reaches it that differs, and what it first hears from below it has heard in the bottom-up pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from cortexff.engines.state import Activity, Percept
+from cortexff.engines.workspace import Take
+from cortexff.equations.normalization import length_normalization
+
+if TYPE_CHECKING:
+    from cortexff.engines.rate import RateEngine
+
+
+class Settling:
+    """One settle under way.
+
+    response, activity, rings, places  as in a :class:`Moment`
+    fixed                              area → drive from clamped areas
+    moved                              areas that are no longer as the bottom-up pass left them
+    """
+
+    def __init__(
+        self,
+        engine: RateEngine,
+        take: Take,
+        weights: Mapping[str, Tensor],
+        percept: Percept,
+        context: Mapping[str, Tensor],
+        gathered: int,
+    ) -> None:
+        self.engine, self.take, self.weights, self.percept, self.gathered = engine, take, weights, percept, gathered
+        self.fixed: Activity = {}
+        self.activity: Activity = {}
+        self.response: Activity = {}
+        self.rings: dict[str, Tensor] = {}
+        self.places: dict[str, slice] = {}
+        self.moved: set[str] = set()
+        self.subjects, self.cases = next(iter(percept.activity.values())).shape[:2]
+        clamped = {area: length_normalization(label.float()) for area, label in context.items()}
+        versions = max((label.shape[2] for label in clamped.values()), default=1)
+        for area in engine.areas:
+            self.fixed[area] = percept.input_drive[area]
+            self.activity[area] = self._room("activity", area, 1).copy_(percept.activity[area])
+            for source, name in engine.sources[area]:
+                if source in clamped:
+                    if self.fixed[area] is percept.input_drive[area]:
+                        self.fixed[area] = self._room("fixed", area, versions).copy_(self.fixed[area])
+                    fixed = self.fixed[area]
+                    fixed += engine.bring(take, name, weights, clamped[source], fixed.shape)
+                elif source in engine.areas:
+                    rows = (gathered + 1) * self.cases * versions
+                    self.rings[name] = engine.projections[name].ring(take, self.subjects, rows, engine.product_type)
+        # Projections that share a ring hear by one copy.
+        self.listeners = {
+            area: {id(self.rings[name]): name for *_, name in engine.net.out_edges(area, keys=True)}.values()
+            for area in engine.areas
+        }
+
+    def pass_on(self, area: str, first: bool = False) -> None:
+        """Let an area be heard as it is now, in the rows after those in which it was heard last, or in the first."""
+        activity = self.activity[area]
+        versions = activity.shape[2]
+        heard = self.take(f"normalized/{self.engine.units[area]}/{versions}", activity.shape)
+        length_normalization(activity, out=heard)
+        start = self.places[area].stop if self.gathered and not first else 0
+        self.places[area] = slice(start, start + self.cases * versions)
+        for name in self.listeners[area]:
+            self.engine.projections[name].hear(self.rings[name], self.places[area], heard.flatten(1, 2))
+
+    def respond(self, area: str) -> None:
+        """Bring an area's response, and its damped activity, up to what it hears."""
+        engine, percept = self.engine, self.percept
+        heard = [(source, name) for source, name in engine.sources[area] if name in self.rings]
+        theirs = [(self.places[source].stop - self.places[source].start) // self.cases for source, _ in heard]
+        versions = max(self.fixed[area].shape[2], self.activity[area].shape[2], *theirs)
+        drive = self.fixed[area] = self._parted("fixed", area, self.fixed[area], versions)
+        activity = self.activity[area] = self._parted("activity", area, self.activity[area], versions)
+        response = self.response[area] = self._room("response", area, versions)
+        for (source, name), alike in zip(heard, theirs, strict=True):
+            if source in self.moved or name not in percept.brought:
+                rows = self.rings[name][:, self.places[source]]
+                brought = engine.projections[name].bring(self.take, self.weights[name], rows)
+                brought = brought.unflatten(1, (self.cases, alike))
+            else:
+                brought = percept.brought[name]
+            drive = torch.add(drive, brought, out=response)
+        torch.clamp(drive, min=0.0, out=response)
+        activity.lerp_(response, 1.0 - engine.dynamics.damping)
+
+    def _room(self, what: str, area: str, versions: int) -> Tensor:
+        shape = (self.subjects, self.cases, versions, self.engine.units[area])
+        return self.take(f"{what}/{area}/{versions}", shape)
+
+    def _parted(self, what: str, area: str, array: Tensor, versions: int) -> Tensor:
+        """The array itself, or a copy with each of the versions that from now on differ."""
+        return array if array.shape[2] == versions else self._room(what, area, versions).copy_(array)

@@ -1,0 +1,170 @@
+"""Eq. 3: one update against autograd on random graphs, and the memory that it takes."""
+
+import pytest
+import torch
+from scenes import BARE, CUDA, LATE_START, PHASES, Scene, brute_mask, full, model, project, random_net, scene
+from torch import Tensor
+
+from cortexff.engines.gradients import STEPS_PER_PRODUCT
+from cortexff.engines.state import Plasticity, RateState
+from cortexff.graph import hidden_areas
+
+
+def normalized(activity: Tensor) -> Tensor:
+    mean_square = activity.square().mean(-1, keepdim=True)
+    return activity / mean_square.clamp(min=1e-20).sqrt()
+
+
+def reference_update(given: Scene, plasticity: Plasticity) -> RateState:
+    """One update by autograd, in float64: nothing of the engine but its settings, its weights, its order of areas."""
+    net, dynamics, old = given.engine.net, given.engine.dynamics, full(given.engine, given.state)
+    real = {path: array.double().cpu() for path, array in old.arrays().items()}
+    weights = {name: real[f"weights/{name}"].requires_grad_() for name in old.weights}
+    biases = {area: real[f"biases/{area}"].requires_grad_() for area in old.biases}
+    masks = {name: brute_mask(net, s, t, name) for s, t, name in net.edges(keys=True)}
+    cases, versions = next(iter(given.images.values())).shape[1], len(given.is_positive)
+    heard = {
+        area: normalized(x.double().cpu()).expand(-1, cases, versions, -1)
+        for area, x in {**given.images, **given.context}.items()
+    }
+
+    def drive_of(area: str, sources: dict[str, Tensor], *kinds: str) -> Tensor:
+        drive = biases[area][:, None, None, :].expand(-1, cases, versions, -1)
+        for source, _, name, kind in net.in_edges(area, keys=True, data="kind"):
+            if kind in kinds:
+                x = sources[source].expand(len(drive), -1, -1, -1)
+                drive = drive + torch.einsum("scvi,sji->scvj", x, weights[name] * masks[name])
+        return drive
+
+    activity, order = {}, hidden_areas(net)
+    with torch.no_grad():  # the bottom-up pass, which teaches nothing
+        for area in order:
+            activity[area] = torch.relu(drive_of(area, heard, "bottom_up"))
+            heard[area] = normalized(activity[area])
+
+    objective, seen = torch.zeros((), dtype=torch.float64), {area: 0.0 for area in order}
+    positive = torch.tensor(given.is_positive)
+    groups = [order[0::2], order[1::2]] if dynamics.alternating else [order]
+    for _ in range(dynamics.steps):
+        for group in groups:
+            fresh = {}
+            for area in group:
+                settings = net.nodes[area]["goodness"]
+                drive = drive_of(area, heard, "bottom_up", "top_down", "lateral")
+                fresh[area] = dynamics.damping * activity[area] + (1 - dynamics.damping) * torch.relu(drive)
+                squares = fresh[area].unflatten(-1, (settings.blocks, -1)).square()
+                goodness = squares.sum(-1) if settings.measure == "sum_of_squares" else squares.mean(-1)
+                odds = (goodness - settings.threshold) / settings.temperature
+                odds = odds if settings.sign == "max" else -odds
+                log_p = torch.nn.functional.logsigmoid(torch.where(positive.view(-1, 1), odds, -odds))
+                objective = objective + 0.5 * log_p.sum()
+                mean = real[f"mean_activity/{area}"]
+                pull = plasticity.peer_normalization * (mean.mean(-1, keepdim=True) - mean)
+                objective = objective + (pull[:, None, None] * drive)[:, :, positive].sum()
+            for area in group:
+                activity[area] = fresh[area].detach()
+                if positive.any():
+                    seen[area] = seen[area] + activity[area][:, :, positive].mean((1, 2)) / dynamics.steps
+            heard |= {area: normalized(activity[area]) for area in group}
+    (objective / (cases * dynamics.steps)).backward()
+
+    keep, wanted = plasticity.gradient_average, {}
+    for area in order:
+        arriving = list(net.in_edges(area, keys=True))
+        ratio = plasticity.learning_rate / sum(masks[name].sum(1).mean().item() for _, _, name in arriving)
+        for _, _, name in arriving:
+            average = keep * real[f"weight_averages/{name}"] + (1 - keep) * weights[name].grad
+            wanted[f"weight_averages/{name}"] = average
+            wanted[f"weights/{name}"] = weights[name].detach() + ratio * (
+                average - plasticity.weight_cost * weights[name].detach()
+            )
+        average = keep * real[f"bias_averages/{area}"] + (1 - keep) * biases[area].grad
+        wanted[f"bias_averages/{area}"] = average
+        wanted[f"biases/{area}"] = biases[area].detach() + ratio * average
+        keep_mean = plasticity.activity_average if positive.any() else 1.0
+        wanted[f"mean_activity/{area}"] = keep_mean * real[f"mean_activity/{area}"] + (1 - keep_mean) * seen[area]
+    return RateState.from_arrays({path: wanted[path] for path in old.arrays()})
+
+
+def assert_one_update_is_the_gradient(given: Scene, plasticity: Plasticity) -> None:
+    wanted = reference_update(given, plasticity).arrays()
+    given.learn(plasticity)
+    for path, array in full(given.engine, given.state).arrays().items():
+        assert array.dtype == torch.float32
+        error = (array.double().cpu() - wanted[path]).norm() / wanted[path].norm().clamp(min=1e-3)
+        assert error < 1e-5, f"{path}: off by {error:.1e}"
+
+
+@pytest.mark.parametrize("device", ["cpu", CUDA])
+@pytest.mark.parametrize("number", range(48))
+def test_one_update_is_the_gradient_of_a_local_objective(number, device):
+    """Eq. 3 on random graphs: ½ Σ log p of every block and step, with all that came before held constant."""
+    net = random_net(number)
+    # Where nothing tells one version from another, there is one.
+    phases = PHASES if any(role == "context" for _, role in net.nodes(data="role")) else [(True,), (False,)]
+    given = scene(
+        net,
+        phases[number // 4 % len(phases)],
+        seed=number,
+        damping=[0.0, 0.3, 0.8][number % 3],
+        steps=[1, 3, 8, 11][number // 3 % 4],
+        alternating=number // 2 % 2 == 1,
+        device=device,
+    )
+    smooth = {"gradient_average": 0.9, "weight_cost": 0.05} if number % 5 else {"gradient_average": 0, "weight_cost": 0}
+    peers = 0.3 if number // 8 % 2 else 0.0
+    assert_one_update_is_the_gradient(given, Plasticity(3.0, peer_normalization=peers, activity_average=0.7, **smooth))
+
+
+def test_the_random_graphs_hold_everything():
+    """Whoever changes ``random_net`` sees here what no longer occurs."""
+    nets = [random_net(number) for number in range(48)]
+    edges = [(net, *edge) for net in nets for edge in net.edges(keys=True, data=True)]
+    settings = [net.nodes[area]["goodness"] for net in nets for area in hidden_areas(net)]
+    assert {len(hidden_areas(net)) for net in nets} == {1, 2, 3, 4}
+    assert {(g.measure, g.sign, g.blocks > 1) for g in settings} == {
+        (measure, sign, blocks)
+        for measure in ("sum_of_squares", "mean_square")
+        for sign in ("max", "min")
+        for blocks in (0, 1)
+    }
+    assert any(source == target for _, source, target, _, _ in edges)
+    assert any(net.number_of_edges(s, t) > 1 for net, s, t, _, _ in edges)
+    assert {data["kind"] for *_, data in edges if data["receptive_field"]} == {"bottom_up", "top_down", "lateral"}
+    assert any(name.startswith("far") for *_, name, _ in edges) and any(
+        name.startswith("skip") for *_, name, _ in edges
+    )
+
+
+@pytest.mark.parametrize("number", [1, 2, 4])
+def test_an_area_that_only_hears_from_above_learns_like_any_other(number):
+    given = scene(model(*LATE_START), seed=number)
+    assert_one_update_is_the_gradient(given, Plasticity(3.0))
+
+
+def test_input_and_context_alone_are_enough():
+    """No hidden area hears another: §3.3 with one layer and the label beside the image."""
+    areas = {"retina": {"role": "input", "units": 5}, "V1": {"units": 6}, "label": {"role": "context", "units": 3}}
+    given = scene(model(areas, [project("retina", "V1"), project("label", "V1", "top_down")]))
+    assert_one_update_is_the_gradient(given, Plasticity(3.0))
+
+
+# ------------------------------------------------------------------------ memory
+
+
+def test_the_working_set_does_not_grow_with_the_steps():
+    """Nothing is kept of a step but its share of the sum."""
+    sizes = {}
+    for steps in (1, STEPS_PER_PRODUCT, 5 * STEPS_PER_PRODUCT + 1):
+        given = scene(random_net(7), steps=steps)
+        given.learn(BARE)
+        sizes[steps] = sum(array.nbytes for array in given.engine.workspace.kept.values())
+    assert sizes[1] < sizes[STEPS_PER_PRODUCT] >= sizes[5 * STEPS_PER_PRODUCT + 1]
+
+
+def test_the_second_update_makes_no_new_arrays():
+    given = scene(random_net(7))
+    given.learn(BARE)
+    before = {name: array.data_ptr() for name, array in given.engine.workspace.kept.items()}
+    given.learn(BARE)
+    assert {name: array.data_ptr() for name, array in given.engine.workspace.kept.items()} == before
