@@ -1,5 +1,7 @@
 """Eq. 3: one update against autograd on random graphs, and the memory that it takes."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from scenes import BARE, CUDA, LATE_START, PHASES, Scene, brute_mask, full, model, project, random_net, scene
@@ -147,6 +149,29 @@ def test_input_and_context_alone_are_enough():
     areas = {"retina": {"role": "input", "units": 5}, "V1": {"units": 6}, "label": {"role": "context", "units": 3}}
     given = scene(model(areas, [project("retina", "V1"), project("label", "V1", "top_down")]))
     assert_one_update_is_the_gradient(given, Plasticity(3.0))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("number", range(8))
+def test_no_cases_teach_nothing(number, precision):
+    """A rank may be left without cases of a small minibatch: its gradients are zero, and it asks as many sums."""
+    given = scene(random_net(number), seed=number, precision=precision, steps=10)
+    given.learn(BARE)  # arrays that are used again hold what they held
+    before = full(given.engine, given.state).arrays()
+    given.images = {area: x[:, :0] for area, x in given.images.items()}
+    given.context = {area: x[:, :0] for area, x in given.context.items()}
+    given.engine.learn(
+        given.state,
+        given.engine.look(given.state, given.images),
+        given.context,
+        given.images,
+        given.is_positive,
+        replace(BARE, activity_average=1.0),
+        minibatch=3,
+    )
+    for path, array in full(given.engine, given.state).arrays().items():
+        assert torch.equal(array, before[path]) or "averages" in path, path
+        assert array.isfinite().all()
 
 
 # ------------------------------------------------------------------------ memory

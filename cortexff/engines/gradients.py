@@ -56,6 +56,7 @@ class Gradients:
         engine: RateEngine,
         take: Take,
         state: RateState,
+        cases: int,
         clamped: Mapping[str, Tensor],
         is_positive: Sequence[bool],
         positive: Tensor,
@@ -68,7 +69,6 @@ class Gradients:
         self.slots = min(self.steps, STEPS_PER_PRODUCT)
         self.first: dict[str, int] = {}  # projection → first row gathered
         self.sums, self.seen, self.pulls = {}, {}, {}
-        cases = max(array.shape[1] for array in clamped.values())
         for area in engine.areas:
             mean = state.mean_activity[area]
             shape = (len(mean), cases, len(is_positive), engine.units[area])

@@ -173,6 +173,8 @@ class Local(AllToAll):
         return brought
 
     def add_gradient(self, take: Take, derivative: Tensor, heard: Tensor, out: Tensor, more: bool) -> None:
+        if not heard.shape[1] and not more:
+            out.zero_()
         columns = self.by_column(out)
         for subject, rows in self._parts(heard):
             part = derivative[subject, rows]
@@ -186,9 +188,9 @@ class Local(AllToAll):
     def _parts(self, heard: Tensor) -> Iterator[tuple[int, slice]]:
         """Each subject's rows, a few at a time."""
         subjects, rows = heard.shape[:2]
-        size = math.ceil(rows / math.ceil(rows / ROWS_AT_ONCE))
+        size = math.ceil(rows / max(1, math.ceil(rows / ROWS_AT_ONCE)))
         for subject in range(subjects):
-            for first in range(0, rows, size):
+            for first in range(0, rows, max(1, size)):
                 yield subject, slice(first, min(first + size, rows))
 
     def _patches(self, take: Take, heard: Tensor) -> Iterator[Tensor]:

@@ -262,6 +262,7 @@ class RateEngine:
     ) -> Iterable[AreaGradient]:
         """The gradients of all areas, one after the other: settled through, or recorded and played again."""
         weights, real = self.product_weights(state), tuple(is_positive)
+        cases = next(iter(images.values())).shape[1]
         if real not in self.positive:
             self.positive[real] = torch.tensor(real, dtype=torch.float32, device=self.device).view(-1, 1)
 
@@ -269,7 +270,8 @@ class RateEngine:
             images, context = arrays["images"], arrays["context"]
             percept = Percept(arrays["input_drive"], arrays["brought"], arrays["activity"])
             with workspace.lend("learn") as take:
-                sums = Gradients(self, take, state, {**images, **context}, real, self.positive[real], peers, share)
+                clamped, positive = {**images, **context}, self.positive[real]
+                sums = Gradients(self, take, state, cases, clamped, real, positive, peers, share)
                 for moment in self._settle(take, weights, percept, context, gathered=sums.slots):
                     for area in moment.areas:
                         sums.add(moment, area)

@@ -43,6 +43,7 @@ class Settling:
         self.response: Activity = {}
         self.rings: dict[str, Tensor] = {}
         self.places: dict[str, slice] = {}
+        self.versions: dict[str, int] = {}  # in which an area is heard
         self.moved: set[str] = set()
         self.subjects, self.cases = next(iter(percept.activity.values())).shape[:2]
         clamped = {area: length_normalization(label.float()) for area, label in context.items()}
@@ -68,7 +69,7 @@ class Settling:
     def pass_on(self, area: str, first: bool = False) -> None:
         """Let an area be heard as it is now, in the rows after those in which it was heard last, or in the first."""
         activity = self.activity[area]
-        versions = activity.shape[2]
+        versions = self.versions[area] = activity.shape[2]
         heard = self.take(f"normalized/{self.engine.units[area]}/{versions}", activity.shape)
         length_normalization(activity, out=heard)
         start = self.places[area].stop if self.gathered and not first else 0
@@ -80,16 +81,17 @@ class Settling:
         """Bring an area's response, and its damped activity, up to what it hears."""
         engine, percept = self.engine, self.percept
         heard = [(source, name) for source, name in engine.sources[area] if name in self.rings]
-        theirs = [(self.places[source].stop - self.places[source].start) // self.cases for source, _ in heard]
-        versions = max(self.fixed[area].shape[2], self.activity[area].shape[2], *theirs)
+        versions = max(
+            self.fixed[area].shape[2], self.activity[area].shape[2], *(self.versions[source] for source, _ in heard)
+        )
         drive = self.fixed[area] = self._parted("fixed", area, self.fixed[area], versions)
         activity = self.activity[area] = self._parted("activity", area, self.activity[area], versions)
         response = self.response[area] = self._room("response", area, versions)
-        for (source, name), alike in zip(heard, theirs, strict=True):
+        for source, name in heard:
             if source in self.moved or name not in percept.brought:
                 rows = self.rings[name][:, self.places[source]]
                 brought = engine.projections[name].bring(self.take, self.weights[name], rows)
-                brought = brought.unflatten(1, (self.cases, alike))
+                brought = brought.unflatten(1, (self.cases, self.versions[source]))
             else:
                 brought = percept.brought[name]
             drive = torch.add(drive, brought, out=response)
