@@ -63,42 +63,39 @@ class Gradients:
         peers: float,
         share: float,
     ) -> None:
-        self.engine, self.take, self.clamped, self.positive, self.share = engine, take, clamped, positive, share
+        self.engine, self.take, self.clamped, self.positive = engine, take, clamped, positive
         self.reals = [version for version, real in enumerate(is_positive) if real]
         self.steps = engine.dynamics.steps
         self.slots = min(self.steps, STEPS_PER_PRODUCT)
         self.first: dict[str, int] = {}  # projection → first row gathered
-        self.sums, self.seen, self.pulls = {}, {}, {}
+        self.sums, self.seen, self.pulls, self.gains = {}, {}, {}, {}
         for area in engine.areas:
-            mean = state.mean_activity[area]
-            shape = (len(mean), cases, len(is_positive), engine.units[area])
-            self.sums[area] = take(f"sums/{area}", shape).zero_()
+            settings, units, mean = engine.net.nodes[area]["goodness"], engine.units[area], state.mean_activity[area]
+            self.sums[area] = take(f"sums/{area}", (len(mean), cases, len(is_positive), units)).zero_()
             self.seen[area] = torch.zeros_like(mean)
             self.pulls[area] = peer_derivative(mean, peers * share).unsqueeze(1) if peers else None
+            self.gains[area] = (
+                share
+                * (1.0 - engine.dynamics.damping)
+                * goodness_equations.SIGNS[settings.sign]
+                * goodness_equations.MEASURES[settings.measure].slope(units // settings.blocks)
+                / settings.temperature
+            )
         self.weights = {name: take(f"weights/{name}", weights.shape) for name, weights in state.weights.items()}
 
     def add(self, moment: Moment, area: str) -> None:
         """Take in an area's derivative by its drive, of one step (eq. 3)."""
-        engine = self.engine
-        settings = engine.net.nodes[area]["goodness"]
-        blocks = (settings.blocks, -1)
-        activity = moment.activity[area].unflatten(-1, blocks)
+        engine, activity = self.engine, moment.activity[area]
         derivative = self.take(f"derivative/{engine.units[area]}", self.sums[area].shape)
-        log_odds = engine.log_odds(area, engine.goodness(area, moment.activity[area]))
-        gain = (
-            (1.0 - engine.dynamics.damping)
-            * goodness_equations.SIGNS[settings.sign]
-            * goodness_equations.MEASURES[settings.measure].slope(activity.shape[-1])
-            / settings.temperature
-        )
+        log_odds = engine.log_odds(area, engine.goodness(area, activity))
         plasticity_equations.drive_derivative(
-            activity,
-            moment.response[area].sign_().unflatten(-1, blocks),  # rectified: its sign says who is active
+            engine.in_blocks(area, activity),
+            engine.in_blocks(area, moment.response[area].sign_()),  # rectified: its sign says who is active
             plasticity_equations.residual(log_odds, self.positive),
-            gain * self.share,
-            out=derivative.unflatten(-1, blocks),
+            self.gains[area],
+            out=engine.in_blocks(area, derivative),
         )
-        shown = moment.activity[area].expand_as(derivative)
+        shown = activity.expand_as(derivative)
         for version in self.reals:
             self.seen[area] += shown[:, :, version].sum(1)
             if self.pulls[area] is not None:

@@ -200,9 +200,13 @@ class RateEngine:
 
     def goodness(self, area: str, activity: Tensor) -> Tensor:
         """Goodness of each block of an area: (..., units) → (..., blocks)."""
-        settings = self.net.nodes[area]["goodness"]
-        measure = goodness_equations.MEASURES[settings.measure]
-        return measure.of(activity.unflatten(-1, (settings.blocks, -1)))
+        measure = goodness_equations.MEASURES[self.net.nodes[area]["goodness"].measure]
+        return measure.of(self.in_blocks(area, activity))
+
+    def in_blocks(self, area: str, activity: Tensor) -> Tensor:
+        """A view of an area's units block by block: (..., units) → (..., blocks, units of a block)."""
+        blocks = self.net.nodes[area]["goodness"].blocks
+        return activity.view(*activity.shape[:-1], blocks, self.units[area] // blocks)
 
     def log_odds(self, area: str, goodness: Tensor) -> Tensor:
         """Log odds of each block that it is looking at real data (eq. 1), from its goodness."""

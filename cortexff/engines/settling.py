@@ -91,7 +91,7 @@ class Settling:
             if source in self.moved or name not in percept.brought:
                 rows = self.rings[name][:, self.places[source]]
                 brought = engine.projections[name].bring(self.take, self.weights[name], rows)
-                brought = brought.unflatten(1, (self.cases, self.versions[source]))
+                brought = brought.view(self.subjects, self.cases, self.versions[source], engine.units[area])
             else:
                 brought = percept.brought[name]
             drive = torch.add(drive, brought, out=response)
