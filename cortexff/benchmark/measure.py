@@ -22,15 +22,13 @@ from cortexff.benchmark.cases import Case
 from cortexff.description import parse
 from cortexff.engines import cost
 from cortexff.engines.rate import RateEngine
-from cortexff.engines.state import Plasticity, RateDynamics
+from cortexff.engines.rehearsal import PLASTICITY, Rehearsal, random_batch
+from cortexff.engines.state import RateDynamics
 from cortexff.graph import hidden_areas, load_model, only_area, parse_model
-from cortexff.readout import by_goodness
-from cortexff.stimuli.labels import candidates
 
 AUTOGRAD = Path(__file__).parents[2] / "tests" / "autograd_update.py"
 SAMPLE = 0.05  # seconds that one sample lasts at least: short work is repeated
 EPOCHS = {"mnist": 60000, "cifar10": 50000}  # training images
-PLASTICITY = Plasticity(learning_rate=1.0)
 
 Row = dict[str, Any]
 
@@ -62,31 +60,22 @@ def work(case: Case, device: str) -> Callable[[], object]:
     """A function that does a case's work once, on random images."""
     net = net_of(case)
     dynamics = RateDynamics(damping=case.damping, steps=case.steps, precision=case.precision, device=device)
-    image, label = only_area(net, "input"), only_area(net, "context")
-    pixels, labels = net.nodes[image]["units"], net.nodes[label]["units"]
-    random = torch.Generator().manual_seed(0)
-    shown = torch.rand(case.subjects, case.batch, 1, pixels, generator=random).to(device)
-    true = torch.randint(labels, (case.subjects, case.batch, 1), generator=random)
-    pairs = torch.cat([true, (true + 1) % labels], dim=2)
-    context = torch.nn.functional.one_hot(pairs, labels).float().to(device)
     if case.way == "autograd":
         units = net.nodes[hidden_areas(net)[0]]["units"]
-        plain = autograd().AutogradNet(pixels, units, labels, dynamics, PLASTICITY)
-        return partial(plain.update, shown[0, :, 0], context[0, :, 0], context[0, :, 1])
+        images, pairs = (array[0].to(device) for array in random_batch(net, 1, case.batch))
+        plain = autograd().AutogradNet(images.shape[-1], units, pairs.shape[-1], dynamics, PLASTICITY)
+        return partial(plain.update, images[:, 0], pairs[:, 0], pairs[:, 1])
 
     engine = RateEngine(net, dynamics, tiled=case.way != "masked")
-    every_label = {label: candidates(labels, device)}
     together = [range(case.subjects)] if case.way != "singly" else [[subject] for subject in range(case.subjects)]
-    states = [(list(members), engine.start(0, members)) for members in together]
+    rehearsals = [Rehearsal(engine, members, case.batch) for members in together]
 
     def once() -> None:
-        for members, state in states:
-            images = {image: shown[members]}
-            percept = engine.look(state, images)
+        for rehearsal in rehearsals:
             if case.testing:
-                by_goodness(engine, state, percept, every_label, case.window)
+                rehearsal.test(case.window)
             else:
-                engine.learn(state, percept, {label: context[members]}, images, (True, False), PLASTICITY)
+                rehearsal.update()
 
     return once
 

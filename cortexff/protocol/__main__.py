@@ -217,7 +217,7 @@ def run(
     if dry_run:
         from cortexff.protocol.estimate import describe
 
-        say(describe(protocol, net, segments, images, out))
+        say(describe(protocol, net, segments, images, out, device))
         return
     from cortexff.protocol import provenance
 
@@ -285,7 +285,7 @@ def run_many(
         if dry_run:
             from cortexff.protocol.estimate import describe
 
-            say(describe(protocol, net, plan(protocol, cases[label]), images, points[-1].out) + "\n")
+            say(describe(protocol, net, plan(protocol, cases[label]), images, points[-1].out, device) + "\n")
     if dry_run:
         shards = sweep.cut(points, jobs)
         say(f"{len(shards)} shards, {jobs} at a time:\n" + "\n".join(f"  {shard.path}" for shard in shards))

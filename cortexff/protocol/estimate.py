@@ -2,58 +2,93 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from pathlib import Path
 
 import networkx as nx
 
 from cortexff.engines import cost
-from cortexff.protocol.runner import Segment, with_precision
+from cortexff.graph import only_area
+from cortexff.protocol.runner import Segment
 from cortexff.protocol.schedule import PHASES, Protocol, probe_updates
 from cortexff.stimuli.images import Images
 
-OVERHEAD = 1.6  # time of a run over that of its matrix products, as seen on two cores
+WEIGHTS_TIMED = 20_000_000  # at most, or one subject's: the others take as long
+SAMPLES = 5
+BESIDE, START = 1.1, 4.0  # a run's time over that of its engine, and its first seconds, as seen on two cores
+
+_timed: dict[tuple, tuple[dict[str, float], float]] = {}  # points of a sweep often take alike
 
 
-def product_rate(precision: str) -> float:
-    """Multiplications and additions a second that this machine reaches on a product of moderate size."""
-    import torch
+def seconds_of(
+    protocol: Protocol, net: nx.MultiDiGraph, phases: Collection[str], device: str = "cpu"
+) -> tuple[dict[str, float], float]:
+    """How long the engine takes on this machine for all subjects, timed on random images.
 
-    kind = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
-    left, right = torch.randn(10, 100, 400).to(kind), torch.randn(10, 400, 400).to(kind)
-    for _ in range(3):
-        torch.bmm(left, right)
-    started, count = time.perf_counter(), 0
-    while time.perf_counter() - started < 0.3:
-        torch.bmm(left, right)
-        count += 1
-    return count * 2 * 10 * 100 * 400 * 400 / (time.perf_counter() - started)
+    returns  phase → seconds of an update; seconds of a probe for each of its images
+    """
+    settings = (protocol.engine.model_dump_json(), protocol.subjects, protocol.stimuli.minibatch)
+    key = (net.graph["text"], *settings, *sorted(phases), device)
+    if key not in _timed:
+        _timed[key] = _time(protocol, net, phases, device)
+    return _timed[key]
 
 
-def describe(protocol: Protocol, net: nx.MultiDiGraph, segments: Sequence[Segment], images: Images, out: Path) -> str:
+def _time(
+    protocol: Protocol, net: nx.MultiDiGraph, phases: Collection[str], device: str
+) -> tuple[dict[str, float], float]:
+    from cortexff.benchmark.measure import Stopwatch
+    from cortexff.engines.rate import RateEngine
+    from cortexff.engines.rehearsal import Rehearsal
+    from cortexff.engines.state import RateDynamics
+    from cortexff.protocol.probe import ROWS_AT_ONCE
+
+    engine = RateEngine(net, RateDynamics(**protocol.engine.model_dump(), device=device))
+    subjects = min(protocol.subjects, max(1, WEIGHTS_TIMED // cost.all_synapses(net)))
+    labels = net.nodes[only_area(net, "context")]["units"]
+    learning = Rehearsal(engine, range(subjects), protocol.stimuli.minibatch)
+    testing = Rehearsal(engine, range(subjects), max(1, ROWS_AT_ONCE // (subjects * labels)))
+
+    def seconds(work: Callable[[], object]) -> float:
+        watch = Stopwatch(work, device)
+        for _ in range(SAMPLES):
+            watch.sample()
+        return watch.median * protocol.subjects / subjects
+
+    updates = {phase: seconds(partial(learning.update, PHASES[phase])) for phase in phases}
+    # A probe lets every image settle with every label and through all steps, and noise with one label.
+    tested = seconds(partial(testing.test, (1, protocol.engine.steps))) * (labels + 1) / labels
+    return updates, tested / testing.cases
+
+
+def describe(
+    protocol: Protocol,
+    net: nx.MultiDiGraph,
+    segments: Sequence[Segment],
+    images: Images,
+    out: Path,
+    device: str = "cpu",
+) -> str:
     """The schedule, the number of updates, and an estimate of time and memory, as text."""
     per_epoch = len(images.training_labels) // protocol.stimuli.minibatch
-    steps, classes = protocol.engine.steps, images.classes
     lines = [f"{protocol.title}", f"model {net.graph['source']}, {protocol.subjects} subjects, results in {out}", ""]
     lines.append(f"{'condition':<24}{'stage':<14}{'phase':<13}{'updates':>9}{'probes':>8}  learning rate")
-    multiplications = 0
+    learning = {segment.stage.phase for segment in segments if PHASES[segment.stage.phase]}
+    of_update, of_image = seconds_of(protocol, net, learning, device)
+    seconds = START
     for segment in segments:
         settings = protocol.variant(segment.variant)
         probes = len({0} | set(probe_updates(segment.stage, segment.updates, per_epoch)))
-        phases = PHASES[segment.stage.phase]
-        rate = f"{settings.plasticity_of(segment.stage).learning_rate:g}" if phases else "–"
+        rate = f"{settings.plasticity_of(segment.stage).learning_rate:g}" if segment.stage.phase in learning else "–"
         until = f", until error ≤ {100 * segment.stage.until:g} %" if segment.stage.until is not None else ""
         lines.append(
             f"{segment.group:<24}{segment.stage_name:<14}{segment.stage.phase:<13}{segment.updates:>9}{probes:>8}  "
             f"{rate}{until}"
         )
         shown = getattr(images, f"{segment.stage.probe_on}_labels")[: segment.stage.probe_images]
-        if phases:
-            multiplications += segment.updates * cost.training(net, protocol.stimuli.minibatch, len(phases), steps)
-        multiplications += probes * cost.testing(net, len(shown), classes + 1, steps)  # every label, and noise
-    precision = with_precision(protocol, net, "cpu").engine.precision
-    seconds = OVERHEAD * protocol.subjects * 2 * multiplications / product_rate(precision)
+        engine = segment.updates * of_update.get(segment.stage.phase, 0.0) + probes * len(shown) * of_image
+        seconds += BESIDE * engine
     megabytes = 4 * protocol.subjects * cost.all_synapses(net) * (3 + len(protocol.conditions)) / 1e6
     total = sum(segment.updates for segment in segments)
     lines += [
