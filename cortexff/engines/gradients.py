@@ -72,7 +72,7 @@ class Gradients:
         for area in engine.areas:
             settings, units, mean = engine.net.nodes[area]["goodness"], engine.units[area], state.mean_activity[area]
             self.sums[area] = take(f"sums/{area}", (len(mean), cases, len(is_positive), units)).zero_()
-            self.seen[area] = torch.zeros_like(mean)
+            self.seen[area] = take(f"seen/{area}", (len(mean), cases, units)).zero_()
             self.pulls[area] = peer_derivative(mean, peers * share).unsqueeze(1) if peers else None
             self.gains[area] = (
                 share
@@ -97,7 +97,7 @@ class Gradients:
         )
         shown = activity.expand_as(derivative)
         for version in self.reals:
-            self.seen[area] += shown[:, :, version].sum(1)
+            self.seen[area] += shown[:, :, version]
             if self.pulls[area] is not None:
                 derivative[:, :, version] += self.pulls[area]
         self.sums[area] += derivative
@@ -135,7 +135,7 @@ class Gradients:
                 engine.projections[name].add_gradient(self.take, rows, ring, weights[name], more=False)
             if (mask := engine.projections[name].mask) is not None:
                 weights[name] *= mask
-        return AreaGradient(weights, self.sums[area].sum((1, 2)), self.seen[area])
+        return AreaGradient(weights, self.sums[area].sum((1, 2)), self.seen[area].sum(1))
 
     def _over_versions(self, array: Tensor) -> Tensor:
         """Sum of (subjects, cases, versions, units) over versions; faster than a sum along so short an axis."""
