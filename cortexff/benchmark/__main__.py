@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 
 import click
 
 from cortexff.benchmark.cases import QUICK, Case, groups, memory_cases
-from cortexff.errors import CortexffError
+from cortexff.errors import CortexffError, run_command
 
 REPEATS, QUICK_REPEATS = 7, 3
 
@@ -71,14 +71,7 @@ def command(quick: bool, pattern: str, file: Path | None, device: str) -> None:
         file.write_text(json.dumps(report, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
-def main() -> None:
-    """The command line: an error that the user can mend is one line and exit code 2."""
-    try:
-        command(prog_name="python -m cortexff.benchmark")
-    except CortexffError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(2)
-
+main = partial(run_command, command, "cortexff.benchmark")
 
 if __name__ == "__main__":
     main()

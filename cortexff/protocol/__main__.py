@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cortexff.environment import check_device, now
-from cortexff.errors import CortexffError
+from cortexff.errors import CortexffError, run_command
 from cortexff.protocol.progress import Progress
 
 if TYPE_CHECKING:
@@ -336,14 +336,7 @@ def _fitting_images(protocol: Protocol, net: nx.MultiDiGraph, progress: str | No
     return images
 
 
-def main() -> None:
-    """The command line: an error that the user can mend is one line and exit code 2."""
-    try:
-        command(prog_name="python -m cortexff.protocol")
-    except CortexffError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(2)
-
+main = partial(run_command, command, "cortexff.protocol")
 
 if __name__ == "__main__":
     os.environ.setdefault("HDF5_USE_FILE_LOCKING", "FALSE")
