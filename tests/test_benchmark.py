@@ -118,7 +118,8 @@ def test_the_command_writes_what_it_prints(tiny, tmp_path):
     report = json.loads(file.read_text())
     assert {"date", "machine", "threads", "torch", "device", "rows"} == set(report)
     assert [row["case"] for row in report["rows"]] == ["exact", "rough", "tested"]
-    assert all(table.line(row) in printed for row in report["rows"])
+    assert all(table.line(table.cells(row)) in printed for row in report["rows"])
+    assert table.line(table.COLUMNS) in printed
     written = table.markdown(file)
     assert report["machine"] in written and written.count("\n| ") == 4
     assert all(line.count("|") == 7 for line in written.splitlines() if line.startswith("|"))

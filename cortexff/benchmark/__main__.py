@@ -41,7 +41,7 @@ def command(quick: bool, pattern: str, file: Path | None, device: str) -> None:
     import torch
 
     from cortexff.benchmark.measure import AUTOGRAD, remembered, timed
-    from cortexff.benchmark.table import line
+    from cortexff.benchmark.table import COLUMNS, cells, line
     from cortexff.environment import check_device, machine, now
 
     check_device(device)
@@ -54,13 +54,14 @@ def command(quick: bool, pattern: str, file: Path | None, device: str) -> None:
         "rows": [],
     }
     click.echo(", ".join(f"{key} {value}" for key, value in report.items() if key != "rows"))
+    click.echo(line(COLUMNS))
     if not AUTOGRAD.exists():
         click.echo(f"no {AUTOGRAD}: plain autograd is left out")
 
     def keep(rows: list) -> None:
         report["rows"] += rows
         for row in rows:
-            click.echo(line(row))
+            click.echo(line(cells(row)))
 
     for cases in timing:
         there = [case for case in cases if case.way != "autograd" or AUTOGRAD.exists()]

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 KEPT = Path("results") / "benchmark.json"
 
 
+COLUMNS = ("case", "time [quartiles] or memory", "epoch", "Gflop/s of product", "share", "beside")
+WIDTHS = (36, 28, 6, 18, 6, 0)
+
+
 def cells(row: Mapping[str, Any]) -> list[str]:
-    """Case, time or memory with its spread, time of an epoch, speed, share of the product rate, comparison."""
+    """The columns of a row: time or memory, time of an epoch, speed, share of the product rate, comparison."""
     if "megabytes" in row:
         what, speed = [f"{row['megabytes']:.0f} MB", ""], ["", ""]
     else:
@@ -23,10 +27,9 @@ def cells(row: Mapping[str, Any]) -> list[str]:
     return [row["case"], *what, *speed, beside]
 
 
-def line(row: Mapping[str, Any]) -> str:
-    """A row as one line of text."""
-    case, *others = cells(row)
-    return f"  {case:<36}" + "  ".join(cell for cell in others if cell)
+def line(columns: Sequence[str]) -> str:
+    """A row, or the names of the columns, as one line of text."""
+    return "  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(columns, WIDTHS, strict=True)).rstrip()
 
 
 def markdown(path: Path = KEPT) -> str:
@@ -35,7 +38,7 @@ def markdown(path: Path = KEPT) -> str:
     lines = [
         f"{found['machine']}, {found['threads']} threads, torch {found['torch']}, {found['date'][:10]}.",
         "",
-        "| case | time [quartiles] or memory | epoch | Gflop/s | of the product rate | beside |",
-        "|---|---|---|---|---|---|",
+        "| " + " | ".join(COLUMNS) + " |",
+        "|---" * len(COLUMNS) + "|",
     ]
     return "\n".join([*lines, *("| " + " | ".join(cells(row)) + " |" for row in found["rows"])])
