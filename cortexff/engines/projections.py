@@ -17,7 +17,7 @@ from cortexff.engines.workspace import Take
 from cortexff.equations.plasticity import weight_gradient
 from cortexff.receptive_fields import ReceptiveField, best_tiles, channels, connection_mask
 
-ROWS_AT_ONCE = 256  # rows whose patches are multiplied together while they are in the processor's caches
+ROWS_AT_ONCE = 512  # rows whose patches are multiplied together while they are in the caches; 256 were 6 % slower
 
 
 class AllToAll:
