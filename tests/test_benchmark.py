@@ -1,6 +1,7 @@
 """The benchmark: what it counts and compares, on nets so small that nothing is said about speed."""
 
 import json
+import time
 from dataclasses import replace
 
 import pytest
@@ -140,3 +141,9 @@ def test_an_unknown_case_is_answered_with_those_known():
 @pytest.mark.slow
 def test_quick():
     assert run("--quick").count("ms [") > 10
+
+
+def test_short_work_is_repeated_however_long_its_first_run_took():
+    pauses = iter([0.2])
+    watch = measure.Stopwatch(lambda: time.sleep(next(pauses, 0.001)), "cpu")
+    assert watch.times > 10

@@ -309,3 +309,12 @@ def test_files_of_the_users_own_go_by_name(call):
     assert code == 0 and "My own" in said and "broken" in said
     for name in ("mine", "protocols/mine.yaml"):
         assert call(name, *TINY, "--set", "stages.test.probe_images=20", "--out", "a.h5", "--overwrite")[0] == 0
+
+
+@pytest.mark.parametrize("rank, speaks", [("0", True), ("1", False)])
+def test_a_dry_run_under_torchrun_is_one_process_s(call, monkeypatch, rank, speaks):
+    """No rank waits for another, and one speaks."""
+    for name, value in {"RANK": rank, "WORLD_SIZE": "2", "LOCAL_RANK": rank}.items():
+        monkeypatch.setenv(name, value)
+    code, said, _ = call("recurrent", "--preset", "quick", "--dry-run")
+    assert code == 0 and ("updates of" in said) == speaks

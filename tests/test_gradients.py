@@ -10,6 +10,7 @@ from torch import Tensor
 from cortexff.engines.gradients import STEPS_PER_PRODUCT
 from cortexff.engines.state import Plasticity, RateState
 from cortexff.graph import hidden_areas
+from tests.scenes import FIGURE_3
 
 
 def normalized(activity: Tensor) -> Tensor:
@@ -172,6 +173,15 @@ def test_no_cases_teach_nothing(number, precision):
     for path, array in full(given.engine, given.state).arrays().items():
         assert torch.equal(array, before[path]) or "averages" in path, path
         assert array.isfinite().all()
+
+
+def test_a_context_that_is_not_shown_teaches_nothing():
+    given = scene(model(*FIGURE_3))
+    given.learn(BARE)
+    before = given.state.weights["label→V2"].clone()
+    percept = given.engine.look(given.state, given.images)
+    given.engine.learn(given.state, percept, {}, given.images, given.is_positive, BARE)
+    assert torch.equal(given.state.weights["label→V2"], before)
 
 
 # ------------------------------------------------------------------------ memory

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from scenes import BARE, FIGURE_3, PHASES, Scene, assert_close, model, random_net, scene
+from scenes import BARE, CUDA, FIGURE_3, PHASES, Scene, assert_close, model, random_net, scene
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -51,7 +51,8 @@ def cpu_tape(work):
 
 def recorded(given: Scene) -> Scene:
     """The same scene with an engine that records, and a state of its own."""
-    engine = RateEngine(given.engine.net, given.engine.dynamics, tape=cpu_tape)
+    tape = "auto" if given.engine.device.type == "cuda" else cpu_tape
+    engine = RateEngine(given.engine.net, given.engine.dynamics, tape=tape)
     return replace(given, engine=engine, state=copy.deepcopy(given.state))
 
 
@@ -60,19 +61,19 @@ def other_data(given: Scene, number: int) -> Scene:
     random = torch.Generator().manual_seed(number)
 
     def drawn(arrays):
-        return {area: torch.randn(array.shape, generator=random) for area, array in arrays.items()}
+        return {area: torch.randn(array.shape, generator=random).to(array.device) for area, array in arrays.items()}
 
     return replace(given, images=drawn(given.images), context=drawn(given.context))
 
 
+@pytest.mark.parametrize("device", ["cpu", CUDA])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("number", range(12))
-def test_a_recorded_life_is_the_life(number, precision):
+def test_a_recorded_life_is_the_life(number, precision, device):
     """Five minibatches at falling rates, with other use of the engine between them: bit for bit the same weights."""
-    alternating = number % 3 == 0
-    plain = scene(
-        random_net(number), PHASES[number % 4], number, precision=precision, steps=10, alternating=alternating
-    )
+    dynamics = {"precision": precision, "steps": 10, "alternating": number % 3 == 0, "device": device}
+    plain = scene(random_net(number), PHASES[number % 4], number, **dynamics)
+    plain.engine = RateEngine(plain.engine.net, plain.engine.dynamics, tape=None)
     taped = recorded(plain)
     for update in range(5):
         for given in (plain, taped):
@@ -155,3 +156,37 @@ def test_every_operation_is_done_on_the_engine_s_device(number, precision):
         goodness_trace(engine, state, engine.look(state, images), context, engine.areas)
     with pytest.raises(AssertionError), OnDevice("meta"):
         engine.learn(state, engine.look(state, images), given.context or given.images, images, (True,), BARE)
+
+
+def test_other_numbers_of_another_type_are_recorded_anew():
+    plain = scene(model(*FIGURE_3))
+    taped = recorded(plain)
+    for given in (plain, taped):
+        images = given.images
+        given.images = {"retina": torch.ones(images["retina"].shape, dtype=torch.int64)}
+        given.learn(BARE)
+        given.images = images
+        given.learn(BARE)
+    assert_close(plain.state, taped.state, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_part_of_a_cohort_is_recorded_once_beside_the_whole(precision):
+    """A probe looks at everyone between the updates of those who still learn."""
+    given = recorded(scene(model(*FIGURE_3), precision=precision))
+    everyone = given.state
+    given.state = everyone.select([0, 1])
+    for _ in range(4):
+        given.learn(BARE)
+        given.engine.look(everyone, given.images)
+    assert len(given.engine.recordings.kept) == 1
+
+
+def test_what_was_played_last_is_forgotten_last():
+    given = recorded(scene(model(*FIGURE_3)))
+    states = [given.state.select([0, 1]) for _ in range(recording.KEPT)]
+    for state in [given.state, *states[:-1], given.state, states[-1]]:
+        replace(given, state=state).learn(BARE)
+    kept = list(given.engine.recordings.kept)
+    replace(given, state=given.state).learn(BARE)
+    assert set(given.engine.recordings.kept) == set(kept)

@@ -173,3 +173,32 @@ def test_one_step_up_is_the_drive_of_the_bottom_up_pass():
     drive = response(given, "V2", {**given.context, "V1": percept.activity["V1"]}, 1.0)
     torch.testing.assert_close(found[0], drive)
     assert not torch.allclose(found[0], wanted[0])
+
+
+def test_a_context_with_one_version_parts_nothing():
+    """A task that is the same for both labels: the area that hears the task alone goes on with one version."""
+    areas = {
+        "retina": {"role": "input", "units": 6},
+        "V1": {"units": 5},
+        "V2": {"units": 4},
+        "task": {"role": "context", "units": 2},
+        "label": {"role": "context", "units": 3},
+    }
+    projections = [
+        project("retina", "V1"),
+        project("V1", "V2"),
+        project("task", "V1", "top_down"),
+        project("task", "V2", "top_down"),
+        project("label", "V2", "top_down"),
+    ]
+    given = scene(model(areas, projections))
+    together = given.settled()
+    given.context["task"] = given.context["task"][:, :, :1]
+    apart = given.settled()
+    assert {activity["V1"].shape[2] for *_, activity in apart} == {1}
+    assert {activity["V2"].shape[2] for *_, activity in apart} == {2}
+    assert torch.equal(apart[-1][-1]["V1"], together[-1][-1]["V1"][:, :, :1])
+    given.learn(BARE)
+    kept = {name: array.data_ptr() for name, array in given.engine.workspace.kept.items()}
+    given.learn(BARE)
+    assert {name: array.data_ptr() for name, array in given.engine.workspace.kept.items()} == kept

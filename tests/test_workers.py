@@ -216,9 +216,10 @@ SETTINGS = {
 }
 
 
-def test_a_dry_run_prints_shards_and_job_script(call):
+@pytest.mark.parametrize("gpu", [(), ("--device", "cuda")])
+def test_a_dry_run_prints_shards_and_job_script(call, gpu):
     with dask.config.set(SETTINGS):
-        code, said, _ = call(*RECURRENT, "--jobs", "2", "--cluster", "slurm", "--dry-run")
+        code, said, _ = call(*RECURRENT, "--jobs", "2", "--cluster", "slurm", "--dry-run", *gpu)
     assert code == 0 and "max/development" in said
     assert "2 shards, 2 at a time" in said and "quick.shards/max_2-3.h5" in said
     for words in ("#!/usr/bin/env bash", "#SBATCH -p short", "#SBATCH --cpus-per-task=4", "dask_worker tcp://"):

@@ -66,9 +66,9 @@ def work(case: Case, device: str) -> Callable[[], object]:
         plain = autograd().AutogradNet(images.shape[-1], units, pairs.shape[-1], dynamics, PLASTICITY)
         return partial(plain.update, images[:, 0], pairs[:, 0], pairs[:, 1])
 
-    engine = RateEngine(net, dynamics, tiled=case.way != "masked")
     together = [range(case.subjects)] if case.way != "singly" else [[subject] for subject in range(case.subjects)]
-    rehearsals = [Rehearsal(engine, members, case.batch) for members in together]
+    engines = [RateEngine(net, dynamics, tiled=case.way != "masked") for _ in together]
+    rehearsals = [Rehearsal(*each, case.batch) for each in zip(engines, together, strict=True)]
 
     def once() -> None:
         for rehearsal in rehearsals:
@@ -128,8 +128,8 @@ class Stopwatch:
     def __init__(self, work: Callable[[], object], device: str) -> None:
         self.work, self.device, self.samples = work, device, []
         self.times = 1  # that one sample repeats the work
-        if self.seconds() < SAMPLE:  # the first run warms up, the second tells
-            self.times = max(1, round(SAMPLE / self.seconds()))
+        self.seconds()  # the first run warms up, the second tells
+        self.times = max(1, round(SAMPLE / self.seconds()))
 
     def seconds(self) -> float:
         if self.device == "cuda":

@@ -132,6 +132,8 @@ class Gradients:
                 rows = derivative.flatten(1, 2).to(engine.product_type)
                 ring = engine.heard(self.take, name, heard, derivative.shape[:3])
                 engine.projections[name].add_gradient(self.take, rows, ring, weights[name], more=False)
+            elif source not in engine.areas:  # a context that was not shown
+                weights[name].zero_()
             if (mask := engine.projections[name].mask) is not None:
                 weights[name] *= mask
         return AreaGradient(weights, self.sums[area].sum((1, 2)), self.seen[area].sum(1))

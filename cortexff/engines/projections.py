@@ -54,7 +54,9 @@ class AllToAll:
         ring[:, place] = heard
 
     def bring(self, take: Take, weights: Tensor, heard: Tensor) -> Tensor:
-        """What the projection brings to the drive, (subjects, rows, target units), until it is asked again.
+        """What the projection brings to the drive, (subjects, rows, target units).
+
+        The array is lent until a projection of the same shape is asked.
 
         heard  rows of the ring
         """

@@ -21,6 +21,11 @@ def join(device: str = "cpu") -> None:
         distributed.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo")
 
 
+def is_another() -> bool:
+    """Whether ``torchrun`` started this process beside a first one; known before they meet."""
+    return int(os.environ.get("RANK", 0)) > 0
+
+
 def leave() -> None:
     """Part from the other ranks, once all have come this far."""
     if _are_many():

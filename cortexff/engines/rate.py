@@ -6,6 +6,7 @@ Arrays are (subjects, cases, versions, units), as ``state.py`` explains; a proje
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Literal
 
 import networkx as nx
 import numpy as np
@@ -33,8 +34,8 @@ class RateEngine:
     """``start`` makes weights, ``look`` and ``settle`` bring activity, ``learn`` changes the weights.
 
     tiled  store and multiply local receptive fields in tiles; without, as full matrices with zeros (for comparison)
-    tape   records what :meth:`learn` has computed before, to play it again (``recording``); a CUDA graph on a GPU, and
-           nothing elsewhere, unless given
+    tape   records what :meth:`learn` has computed before, to play it again (``recording``); ``auto`` is a CUDA graph on
+           a GPU and nothing elsewhere, None is nothing
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class RateEngine:
         net: nx.MultiDiGraph,
         dynamics: RateDynamics | None = None,
         tiled: bool = True,
-        tape: Tape | None = None,
+        tape: Tape | Literal["auto"] | None = "auto",
     ) -> None:
         self.net = net
         self.dynamics = dynamics or RateDynamics()
@@ -71,9 +72,10 @@ class RateEngine:
             area: sum(self.projections[name].inputs for _, name in self.sources[area]) for area in self.areas
         }
         self.workspace = Workspace(self.device)
-        self.converted: dict[str, tuple[Tensor, int, Tensor]] = {}
+        self.converted: dict[str, list[tuple[Tensor, int, Tensor]]] = {}
         self.positive: dict[tuple[bool, ...], Tensor] = {}
-        tape = cuda_graph if tape is None and self.device.type == "cuda" else tape
+        if tape == "auto":
+            tape = cuda_graph if self.device.type == "cuda" else None
         self.recordings = Recordings(tape, self.device) if tape else None
 
     # ------------------------------------------------------------------ start
@@ -134,17 +136,15 @@ class RateEngine:
         percept: Percept,
         context: Mapping[str, Tensor],
         steps: int | None = None,
-        gathered: int = 0,
     ) -> Iterator[Moment]:
         """Let the hidden areas run on a still image with their context held fixed (§3.4).
 
         context   context area → (subjects or 1, cases or 1, versions, units), such as candidate labels
         steps     how many; those of the dynamics unless given
-        gathered  so many steps of what was heard are kept in the rings, for learning
         yields    a moment a step (two where areas alternate)
         """
         with self.workspace.lend("settle") as take:
-            yield from self._settle(take, self.product_weights(state), percept, context, steps, gathered)
+            yield from self._settle(take, self.product_weights(state), percept, context, steps)
 
     def _settle(
         self,
@@ -155,6 +155,7 @@ class RateEngine:
         steps: int | None = None,
         gathered: int = 0,
     ) -> Iterator[Moment]:
+        """Settle with arrays of the caller's; ``gathered`` steps of what is heard stay in the rings, for learning."""
         steps = self.dynamics.steps if steps is None else steps
         now = Settling(self, take, weights, percept, context, gathered)
         for step in range(1, steps + 1):
@@ -171,16 +172,25 @@ class RateEngine:
                         now.pass_on(area)
 
     def product_weights(self, state: RateState) -> dict[str, Tensor]:
-        """Weights in the precision of the products, converted anew only when they have changed."""
+        """Weights in the precision of the products, converted anew only when they have changed.
+
+        Two states are kept converted, such as a cohort and the part of it that still learns.
+        """
         if self.product_type is torch.float32:
             return state.weights
+        found = {}
         for name, weights in state.weights.items():
-            source, version, converted = self.converted.get(name, (None, None, None))
-            if source is not weights:  # another settle may still need what was converted before
-                converted = torch.empty_like(weights, dtype=self.product_type)
-            if source is not weights or version != weights._version:
-                self.converted[name] = (weights, weights._version, converted.copy_(weights))
-        return {name: self.converted[name][2] for name in state.weights}
+            kept = self.converted.setdefault(name, [])
+            place = next((place for place, (source, *_) in enumerate(kept) if source is weights), None)
+            if place is None:
+                version, found[name] = None, torch.empty_like(weights, dtype=self.product_type)
+            else:
+                _, version, found[name] = kept.pop(place)
+            if version != weights._version:
+                found[name].copy_(weights)
+            kept.append((weights, weights._version, found[name]))
+            del kept[:-2]
+        return found
 
     def heard(self, take: Take, name: str, activity: Tensor, cases: Sequence[int]) -> Tensor:
         """What a projection hears of a still source, as rows of a ring; ``cases`` are (subjects, cases, versions)."""
@@ -245,7 +255,7 @@ class RateEngine:
         cases = next(iter(percept.activity.values())).shape[1]
         share = 1.0 / ((minibatch or cases) * self.dynamics.steps)
         gradients = self._gradients(state, percept, context, images, is_positive, plasticity.peer_normalization, share)
-        # What ranks have to say of one area travels while the next one is finished.
+        # What ranks have to say of one area travels while the next one is finished, unless it all comes recorded.
         summed = [(gradient, ranks.add_up(gradient.arrays())) for gradient in gradients]
         for area, (gradient, wait) in zip(self.areas, summed, strict=True):
             wait()
@@ -286,7 +296,7 @@ class RateEngine:
         if self.recordings is None:
             return work(self.workspace, arrays)
         read = [*weights.values(), *state.mean_activity.values()]
-        key = (real, peers, share, *((array.data_ptr(), array.shape) for array in read))
+        key = (real, peers, share, *weights, *((array.data_ptr(), array.shape) for array in read))
         return self.recordings.play(key, arrays, work)
 
     def _apply(self, state: RateState, area: str, gradient: AreaGradient, plasticity: Plasticity) -> None:

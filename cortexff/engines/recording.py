@@ -40,15 +40,19 @@ class Recordings(Generic[Result]):
     def play(
         self, key: Hashable, arrays: Arrays, work: Callable[[Workspace, Arrays], Iterable[Result]]
     ) -> list[Result]:
-        """Results of ``work``, good until it is played again.
+        """Results of ``work``, good until it is played again; until then they may be changed.
+
+        What is new runs three times: at once, to be recorded, and from the recording.
 
         key     everything the work depends on beside ``arrays``, such as the addresses of what else it reads
         arrays  copied to where the recording reads them
         work    may not look at what is in an array, only do operations with it
         """
-        shapes = [(part, name, array.shape) for part, of in arrays.items() for name, array in of.items()]
+        shapes = [(part, name, array.shape, array.dtype) for part, of in arrays.items() for name, array in of.items()]
         key = (key, *shapes)
-        if key not in self.kept:
+        if key in self.kept:
+            self.kept[key] = self.kept.pop(key)  # the one that has not been played for longest comes first
+        else:
             if len(self.kept) == KEPT:
                 del self.kept[next(iter(self.kept))]
             inputs = {part: {name: array.clone() for name, array in of.items()} for part, of in arrays.items()}
@@ -57,7 +61,7 @@ class Recordings(Generic[Result]):
             list(work(workspace, inputs))  # makes the arrays, and what libraries make at their first call
             self.kept[key] = (workspace, inputs, *self.tape(lambda: list(work(workspace, inputs))))
         _, inputs, results, replay = self.kept[key]
-        for part, name, _ in shapes:
+        for part, name, *_ in shapes:
             inputs[part][name].copy_(arrays[part][name])
         replay()
         return results

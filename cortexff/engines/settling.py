@@ -47,18 +47,18 @@ class Settling:
         self.moved: set[str] = set()
         self.subjects, self.cases = next(iter(percept.activity.values())).shape[:2]
         clamped = {area: length_normalization(label.float()) for area, label in context.items()}
-        versions = max((label.shape[2] for label in clamped.values()), default=1)
+        most = max((label.shape[2] for label in clamped.values()), default=1)
         for area in engine.areas:
-            self.fixed[area] = percept.input_drive[area]
             self.activity[area] = self._room("activity", area, 1).copy_(percept.activity[area])
+            self.fixed[area] = fixed = percept.input_drive[area]
+            if versions := [clamped[source].shape[2] for source, _ in engine.sources[area] if source in clamped]:
+                self.fixed[area] = fixed = self._room("fixed", area, max(versions)).copy_(fixed)
             for source, name in engine.sources[area]:
                 if source in clamped:
-                    if self.fixed[area] is percept.input_drive[area]:
-                        self.fixed[area] = self._room("fixed", area, versions).copy_(self.fixed[area])
-                    fixed = self.fixed[area]
-                    fixed += engine.bring(take, name, weights, clamped[source], fixed.shape)
+                    shape = (self.subjects, self.cases, clamped[source].shape[2], engine.units[area])
+                    fixed += engine.bring(take, name, weights, clamped[source], shape)
                 elif source in engine.areas:
-                    rows = (gathered + 1) * self.cases * versions
+                    rows = (gathered + 1) * self.cases * most
                     self.rings[name] = engine.projections[name].ring(take, self.subjects, rows, engine.product_type)
         # Projections that share a ring hear by one copy.
         self.listeners = {

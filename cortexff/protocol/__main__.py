@@ -196,7 +196,10 @@ def run(
     from cortexff.engines import ranks
 
     check_device(device)
-    ranks.join(device)
+    if dry_run and ranks.is_another():  # one is enough to look ahead, and it may not wait for the others
+        return
+    if not dry_run:
+        ranks.join(device)
     first = ranks.number() == 0  # where torchrun started several processes, one of them speaks and writes
     if not dry_run and not resume and not overwrite and out.exists():
         raise CortexffError(
@@ -285,7 +288,8 @@ def run_many(
         if dry_run:
             from cortexff.protocol.estimate import describe
 
-            say(describe(protocol, net, plan(protocol, cases[label]), images, points[-1].out, device) + "\n")
+            here = "cpu" if cluster else device  # the GPU is at the cluster's
+            say(describe(protocol, net, plan(protocol, cases[label]), images, points[-1].out, here) + "\n")
     if dry_run:
         shards = sweep.cut(points, jobs)
         say(f"{len(shards)} shards, {jobs} at a time:\n" + "\n".join(f"  {shard.path}" for shard in shards))
