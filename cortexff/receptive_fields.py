@@ -104,7 +104,8 @@ def tiles_along(source: int, target: int, size: int, stride: float) -> Iterator[
 def best_tiles(source_shape: Sequence[int], target_shape: Sequence[int], field: ReceptiveField) -> tuple[Tiles, Tiles]:
     """The cut into tiles, along rows and columns, whose products cost least.
 
-    Patches are even along rows, so that one strided view shows them all, and cut off at the edges along columns. Large
+    Patches are even along rows, so that one strided view shows them all (with a stride that is a fraction, tiles along
+    rows may have to be larger than would be best for it), and cut off at the edges along columns. Large
     tiles multiply many zeros, for their patch holds more than the field of each of their units. Small ones copy much,
     for their patches overlap, and make small products, which processors do not do well.
     """

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import multiprocessing
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -22,12 +21,11 @@ from cortexff.benchmark.cases import Case
 from cortexff.description import parse
 from cortexff.engines import cost
 from cortexff.engines.rate import RateEngine
-from cortexff.engines.rehearsal import PLASTICITY, Rehearsal, random_batch
+from cortexff.engines.rehearsal import PLASTICITY, Rehearsal, Stopwatch, random_batch
 from cortexff.engines.state import RateDynamics
 from cortexff.graph import hidden_areas, load_model, only_area, parse_model
 
 AUTOGRAD = Path(__file__).parents[2] / "tests" / "autograd_update.py"
-SAMPLE = 0.05  # seconds that one sample lasts at least: short work is repeated
 EPOCHS = {"mnist": 60000, "cifar10": 50000}  # training images
 
 Row = dict[str, Any]
@@ -120,33 +118,6 @@ class Product:
 
 
 # ------------------------------------------------------------------------ time
-
-
-class Stopwatch:
-    """Times one piece of work again and again."""
-
-    def __init__(self, work: Callable[[], object], device: str) -> None:
-        self.work, self.device, self.samples = work, device, []
-        self.times = 1  # that one sample repeats the work
-        self.seconds()  # the first run warms up, the second tells
-        self.times = max(1, round(SAMPLE / self.seconds()))
-
-    def seconds(self) -> float:
-        if self.device == "cuda":
-            torch.cuda.synchronize()
-        started = time.perf_counter()
-        for _ in range(self.times):
-            self.work()
-        if self.device == "cuda":
-            torch.cuda.synchronize()
-        return (time.perf_counter() - started) / self.times
-
-    def sample(self) -> None:
-        self.samples.append(self.seconds())
-
-    @property
-    def median(self) -> float:
-        return float(np.median(self.samples))
 
 
 def timed(cases: Sequence[Case], repeats: int, device: str) -> list[Row]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 import networkx as nx
+import numpy as np
 import torch
 
 from cortexff.engines.rate import RateEngine
@@ -14,6 +16,7 @@ from cortexff.readout import by_goodness
 from cortexff.stimuli.labels import candidates
 
 PLASTICITY = Plasticity(learning_rate=1.0)
+SAMPLE = 0.05  # seconds that one sample lasts at least: short work is repeated
 
 
 class Rehearsal:
@@ -51,3 +54,30 @@ def random_batch(net: nx.MultiDiGraph, subjects: int, cases: int) -> tuple[torch
     right = torch.randint(labels, (subjects, cases, 1), generator=random)
     pairs = torch.cat([right, (right + 1) % labels], dim=2)
     return images, torch.nn.functional.one_hot(pairs, labels).float()
+
+
+class Stopwatch:
+    """Times one piece of work again and again."""
+
+    def __init__(self, work: Callable[[], object], device: str) -> None:
+        self.work, self.device, self.samples = work, device, []
+        self.times = 1  # that one sample repeats the work
+        self.seconds()  # the first run warms up, the second tells
+        self.times = max(1, round(SAMPLE / self.seconds()))
+
+    def seconds(self) -> float:
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+        started = time.perf_counter()
+        for _ in range(self.times):
+            self.work()
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+        return (time.perf_counter() - started) / self.times
+
+    def sample(self) -> None:
+        self.samples.append(self.seconds())
+
+    @property
+    def median(self) -> float:
+        return float(np.median(self.samples))

@@ -16,7 +16,7 @@ from cortexff.stimuli.images import Images
 
 WEIGHTS_TIMED = 20_000_000  # at most, or one subject's: the others take as long
 SAMPLES = 5
-BESIDE, START = 1.1, 4.0  # a run's time over that of its engine, and its first seconds, as seen on two cores
+RUN_OVER_ENGINE, SECONDS_TO_START = 1.1, 4.0  # as seen on two cores
 
 _timed: dict[tuple, tuple[dict[str, float], float]] = {}  # points of a sweep often take alike
 
@@ -38,9 +38,8 @@ def seconds_of(
 def _time(
     protocol: Protocol, net: nx.MultiDiGraph, phases: Collection[str], device: str
 ) -> tuple[dict[str, float], float]:
-    from cortexff.benchmark.measure import Stopwatch
     from cortexff.engines.rate import RateEngine
-    from cortexff.engines.rehearsal import Rehearsal
+    from cortexff.engines.rehearsal import Rehearsal, Stopwatch
     from cortexff.engines.state import RateDynamics
     from cortexff.protocol.probe import ROWS_AT_ONCE
 
@@ -76,7 +75,7 @@ def describe(
     lines.append(f"{'condition':<24}{'stage':<14}{'phase':<13}{'updates':>9}{'probes':>8}  learning rate")
     learning = {segment.stage.phase for segment in segments if PHASES[segment.stage.phase]}
     of_update, of_image = seconds_of(protocol, net, learning, device)
-    seconds = START
+    seconds = SECONDS_TO_START
     for segment in segments:
         settings = protocol.variant(segment.variant)
         probes = len({0} | set(probe_updates(segment.stage, segment.updates, per_epoch)))
@@ -88,7 +87,7 @@ def describe(
         )
         shown = getattr(images, f"{segment.stage.probe_on}_labels")[: segment.stage.probe_images]
         engine = segment.updates * of_update.get(segment.stage.phase, 0.0) + probes * len(shown) * of_image
-        seconds += BESIDE * engine
+        seconds += RUN_OVER_ENGINE * engine
     megabytes = 4 * protocol.subjects * cost.all_synapses(net) * (3 + len(protocol.conditions)) / 1e6
     total = sum(segment.updates for segment in segments)
     lines += [
