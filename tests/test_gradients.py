@@ -4,13 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from scenes import BARE, CUDA, LATE_START, PHASES, Scene, brute_mask, full, model, project, random_net, scene
+from scenes import BARE, CUDA, FIGURE_3, LATE_START, PHASES, Scene, brute_mask, full, model, project, random_net, scene
 from torch import Tensor
 
 from cortexff.engines.gradients import STEPS_PER_PRODUCT
 from cortexff.engines.state import Plasticity, RateState
 from cortexff.graph import hidden_areas
-from tests.scenes import FIGURE_3
 
 
 def normalized(activity: Tensor) -> Tensor:

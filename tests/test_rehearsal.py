@@ -10,9 +10,14 @@ from cortexff.engines.rehearsal import Rehearsal, Stopwatch
 from cortexff.graph import load_model
 
 
+def rehearsed(cases: int) -> Rehearsal:
+    engine = RateEngine(load_model("digits_recurrent"))
+    return Rehearsal(engine, engine.start(0, range(2)), cases)
+
+
 @pytest.mark.parametrize("phase", [(True, False), (True,), (False,)])
 def test_every_phase_changes_the_weights(phase):
-    rehearsal = Rehearsal(RateEngine(load_model("digits_recurrent")), range(2), 3)
+    rehearsal = rehearsed(3)
     before = {name: weights.clone() for name, weights in rehearsal.state.weights.items()}
     rehearsal.update(phase)
     assert not any(torch.equal(weights, before[name]) for name, weights in rehearsal.state.weights.items())
@@ -20,7 +25,7 @@ def test_every_phase_changes_the_weights(phase):
 
 
 def test_the_second_label_is_a_wrong_one():
-    (labels,) = Rehearsal(RateEngine(load_model("digits_recurrent")), range(2), 50).labels.values()
+    (labels,) = rehearsed(50).labels.values()
     right, wrong = labels.argmax(-1).unbind(2)
     assert (labels.sum(-1) == 1).all() and (right != wrong).all()
 

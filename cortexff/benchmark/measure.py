@@ -66,7 +66,10 @@ def work(case: Case, device: str) -> Callable[[], object]:
 
     together = [range(case.subjects)] if case.way != "singly" else [[subject] for subject in range(case.subjects)]
     engines = [RateEngine(net, dynamics, tiled=case.way != "masked") for _ in together]
-    rehearsals = [Rehearsal(*each, case.batch) for each in zip(engines, together, strict=True)]
+    rehearsals = [
+        Rehearsal(engine, engine.start(0, members), case.batch)
+        for engine, members in zip(engines, together, strict=True)
+    ]
 
     def once() -> None:
         for rehearsal in rehearsals:

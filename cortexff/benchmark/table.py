@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 KEPT = Path("results") / "benchmark.json"
-
-
 COLUMNS = ("case", "time [quartiles] or memory", "epoch", "Gflop/s of product", "share", "beside")
 WIDTHS = (36, 28, 6, 18, 6, 0)
 

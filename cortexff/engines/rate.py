@@ -253,8 +253,8 @@ class RateEngine:
         minibatch    cases of all ranks together, if there are others
         """
         cases = next(iter(percept.activity.values())).shape[1]
-        share = 1.0 / ((minibatch or cases) * self.dynamics.steps)
-        gradients = self._gradients(state, percept, context, images, is_positive, plasticity.peer_normalization, share)
+        share, peers = 1.0 / ((minibatch or cases) * self.dynamics.steps), plasticity.peer_normalization
+        gradients = self._gradients(state, percept, cases, context, images, is_positive, peers, share)
         # What ranks have to say of one area travels while the next one is finished, unless it all comes recorded.
         summed = [(gradient, ranks.add_up(gradient.arrays())) for gradient in gradients]
         for area, (gradient, wait) in zip(self.areas, summed, strict=True):
@@ -268,6 +268,7 @@ class RateEngine:
         self,
         state: RateState,
         percept: Percept,
+        cases: int,
         context: Mapping[str, Tensor],
         images: Mapping[str, Tensor],
         is_positive: Sequence[bool],
@@ -276,7 +277,6 @@ class RateEngine:
     ) -> Iterable[AreaGradient]:
         """The gradients of all areas, one after the other: settled through, or recorded and played again."""
         weights, real = self.product_weights(state), tuple(is_positive)
-        cases = next(iter(images.values())).shape[1]
         if real not in self.positive:
             self.positive[real] = torch.tensor(real, dtype=torch.float32, device=self.device).view(-1, 1)
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from cortexff.engines.rate import RateEngine
-from cortexff.engines.state import Plasticity
+from cortexff.engines.state import Plasticity, RateState
 from cortexff.graph import only_area
 from cortexff.readout import by_goodness
 from cortexff.stimuli.labels import candidates
@@ -20,17 +20,16 @@ SAMPLE = 0.05  # seconds that one sample lasts at least: short work is repeated
 
 
 class Rehearsal:
-    """Newborn subjects, and one batch of random images with right and wrong labels.
+    """Subjects, such as newborn ones, and one batch of random images with right and wrong labels.
 
-    cases   images of a subject
     images  input area → (subjects, cases, 1, pixels)
     labels  context area → (subjects, cases, 2, labels), one-of-N: the right one, then a wrong one
     """
 
-    def __init__(self, engine: RateEngine, subjects: Sequence[int], cases: int) -> None:
-        self.engine, self.state, self.cases = engine, engine.start(0, subjects), cases
+    def __init__(self, engine: RateEngine, state: RateState, cases: int) -> None:
+        self.engine, self.state = engine, state
         self.retina, self.label = only_area(engine.net, "input"), only_area(engine.net, "context")
-        images, pairs = random_batch(engine.net, len(subjects), cases)
+        images, pairs = random_batch(engine.net, len(state.biases[engine.areas[0]]), cases)
         self.images, self.labels = {self.retina: images.to(engine.device)}, {self.label: pairs.to(engine.device)}
         self.every_label = {self.label: candidates(pairs.shape[-1], engine.device)}
 

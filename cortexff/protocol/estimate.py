@@ -45,9 +45,10 @@ def _time(
 
     engine = RateEngine(net, RateDynamics(**protocol.engine.model_dump(), device=device))
     subjects = min(protocol.subjects, max(1, WEIGHTS_TIMED // cost.all_synapses(net)))
+    state = engine.start(0, range(subjects))
     labels = net.nodes[only_area(net, "context")]["units"]
-    learning = Rehearsal(engine, range(subjects), protocol.stimuli.minibatch)
-    testing = Rehearsal(engine, range(subjects), max(1, ROWS_AT_ONCE // (subjects * labels)))
+    tested = max(1, ROWS_AT_ONCE // (subjects * labels))  # as many as a probe takes at once
+    learning, testing = (Rehearsal(engine, state, cases) for cases in (protocol.stimuli.minibatch, tested))
 
     def seconds(work: Callable[[], object]) -> float:
         watch = Stopwatch(work, device)
@@ -57,8 +58,8 @@ def _time(
 
     updates = {phase: seconds(partial(learning.update, PHASES[phase])) for phase in phases}
     # A probe lets every image settle with every label and through all steps, and noise with one label.
-    tested = seconds(partial(testing.test, (1, protocol.engine.steps))) * (labels + 1) / labels
-    return updates, tested / testing.cases
+    probe = seconds(partial(testing.test, (1, protocol.engine.steps))) * (labels + 1) / labels
+    return updates, probe / tested
 
 
 def describe(
