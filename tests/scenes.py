@@ -66,8 +66,17 @@ class Scene:
         self.engine.learn(self.state, percept, self.context, self.images, self.is_positive, plasticity)
 
 
-def scene(net: nx.MultiDiGraph, is_positive: tuple[bool, ...] = (True, False), seed: int = 0, **dynamics) -> Scene:
-    """Two subjects and three cases of random images and contexts; biases and averages are those of no newborn."""
+def scene(
+    net: nx.MultiDiGraph,
+    is_positive: tuple[bool, ...] = (True, False),
+    seed: int = 0,
+    images_differ: bool = False,
+    **dynamics,
+) -> Scene:
+    """Two subjects and three cases of random images and contexts; biases and averages are those of no newborn.
+
+    images_differ  an image for each version, as where the label lies in the pixels
+    """
     engine, random = RateEngine(net, RateDynamics(**dynamics)), np.random.default_rng(seed)
     subjects, cases = 2, 3
     state = engine.start(seed, range(subjects))
@@ -81,7 +90,8 @@ def scene(net: nx.MultiDiGraph, is_positive: tuple[bool, ...] = (True, False), s
         state.mean_activity[area] = tensor_like(random, array).abs()
     images, context = {}, {}
     for area, data in net.nodes(data=True):
-        shape = (1 if seed % 3 == 0 else subjects, cases, 1, data["units"])
+        versions = len(is_positive) if images_differ else 1
+        shape = (1 if seed % 3 == 0 else subjects, cases, versions, data["units"])
         if data["role"] == "input":
             images[area] = tensor_like(random, torch.empty(shape, device=engine.device))
         elif data["role"] == "context":
@@ -92,6 +102,20 @@ def scene(net: nx.MultiDiGraph, is_positive: tuple[bool, ...] = (True, False), s
 
 def tensor_like(random: np.random.Generator, array: Tensor) -> Tensor:
     return torch.from_numpy(random.standard_normal(array.shape, dtype=np.float32)).to(array.device)
+
+
+def bottom_up(net: nx.MultiDiGraph) -> nx.MultiDiGraph:
+    """What is left of a net when areas hear nothing but inputs and what is below them."""
+    inputs = {area for area, role in net.nodes(data="role") if role == "input"}
+    above = [
+        (s, t, name)
+        for s, t, name, kind in net.edges(keys=True, data="kind")
+        if kind != "bottom_up" and s not in inputs
+    ]
+    net = net.copy()
+    net.remove_edges_from(above)
+    net.remove_nodes_from([area for area, role in net.nodes(data="role") if role == "context"])
+    return net
 
 
 def full(engine: RateEngine, state: RateState) -> RateState:

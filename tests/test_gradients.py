@@ -4,7 +4,21 @@ from dataclasses import replace
 
 import pytest
 import torch
-from scenes import BARE, CUDA, FIGURE_3, LATE_START, PHASES, Scene, brute_mask, full, model, project, random_net, scene
+from scenes import (
+    BARE,
+    CUDA,
+    FIGURE_3,
+    LATE_START,
+    PHASES,
+    Scene,
+    bottom_up,
+    brute_mask,
+    full,
+    model,
+    project,
+    random_net,
+    scene,
+)
 from torch import Tensor
 
 from cortexff.engines.gradients import STEPS_PER_PRODUCT
@@ -39,36 +53,41 @@ def reference_update(given: Scene, plasticity: Plasticity) -> RateState:
         return drive
 
     activity, order = {}, hidden_areas(net)
-    with torch.no_grad():  # the bottom-up pass, which teaches nothing
-        for area in order:
-            activity[area] = torch.relu(drive_of(area, heard, "bottom_up"))
-            heard[area] = normalized(activity[area])
-
     objective, seen = torch.zeros((), dtype=torch.float64), {area: 0.0 for area in order}
-    positive = torch.tensor(given.is_positive)
+    positive, moments = torch.tensor(given.is_positive), dynamics.steps or 1
+
+    def learn_from(area: str, drive: Tensor, fresh: Tensor) -> None:
+        nonlocal objective
+        settings = net.nodes[area]["goodness"]
+        squares = fresh.unflatten(-1, (settings.blocks, -1)).square()
+        goodness = squares.sum(-1) if settings.measure == "sum_of_squares" else squares.mean(-1)
+        odds = (goodness - settings.threshold) / settings.temperature
+        odds = odds if settings.sign == "max" else -odds
+        log_p = torch.nn.functional.logsigmoid(torch.where(positive.view(-1, 1), odds, -odds))
+        objective = objective + 0.5 * log_p.sum()
+        mean = real[f"mean_activity/{area}"]
+        pull = plasticity.peer_normalization * (mean.mean(-1, keepdim=True) - mean)
+        objective = objective + (pull[:, None, None] * drive)[:, :, positive].sum()
+        if positive.any():
+            seen[area] = seen[area] + fresh.detach()[:, :, positive].mean((1, 2)) / moments
+
+    for area in order:  # the bottom-up pass teaches only where nothing follows
+        drive = drive_of(area, heard, "bottom_up")
+        activity[area] = torch.relu(drive).detach()
+        heard[area] = normalized(activity[area])
+        if not dynamics.steps:
+            learn_from(area, drive, torch.relu(drive))
     groups = [order[0::2], order[1::2]] if dynamics.alternating else [order]
     for _ in range(dynamics.steps):
         for group in groups:
             fresh = {}
             for area in group:
-                settings = net.nodes[area]["goodness"]
                 drive = drive_of(area, heard, "bottom_up", "top_down", "lateral")
                 fresh[area] = dynamics.damping * activity[area] + (1 - dynamics.damping) * torch.relu(drive)
-                squares = fresh[area].unflatten(-1, (settings.blocks, -1)).square()
-                goodness = squares.sum(-1) if settings.measure == "sum_of_squares" else squares.mean(-1)
-                odds = (goodness - settings.threshold) / settings.temperature
-                odds = odds if settings.sign == "max" else -odds
-                log_p = torch.nn.functional.logsigmoid(torch.where(positive.view(-1, 1), odds, -odds))
-                objective = objective + 0.5 * log_p.sum()
-                mean = real[f"mean_activity/{area}"]
-                pull = plasticity.peer_normalization * (mean.mean(-1, keepdim=True) - mean)
-                objective = objective + (pull[:, None, None] * drive)[:, :, positive].sum()
-            for area in group:
-                activity[area] = fresh[area].detach()
-                if positive.any():
-                    seen[area] = seen[area] + activity[area][:, :, positive].mean((1, 2)) / dynamics.steps
+                learn_from(area, drive, fresh[area])
+            activity |= {area: fresh[area].detach() for area in group}
             heard |= {area: normalized(activity[area]) for area in group}
-    (objective / (cases * dynamics.steps)).backward()
+    (objective / (cases * moments)).backward()
 
     keep, wanted = plasticity.gradient_average, {}
     for area in order:
@@ -116,6 +135,25 @@ def test_one_update_is_the_gradient_of_a_local_objective(number, device):
     smooth = {"gradient_average": 0.9, "weight_cost": 0.05} if number % 5 else {"gradient_average": 0, "weight_cost": 0}
     peers = 0.3 if number // 8 % 2 else 0.0
     assert_one_update_is_the_gradient(given, Plasticity(3.0, peer_normalization=peers, activity_average=0.7, **smooth))
+
+
+@pytest.mark.parametrize("device", ["cpu", CUDA])
+@pytest.mark.parametrize("number", range(24))
+def test_a_feedforward_net_learns_from_its_bottom_up_pass(number, device):
+    """§3.3: no steps; what tells positive from negative data lies in the input itself."""
+    phases = PHASES[number % len(PHASES)]
+    net, more = bottom_up(random_net(number)), {"damping": 0.3, "steps": 0, "device": device}
+    given = scene(net, phases, seed=number, images_differ=True, **more)
+    assert_one_update_is_the_gradient(given, Plasticity(3.0, weight_cost=0.05, activity_average=0.7))
+
+
+@pytest.mark.parametrize("device", ["cpu", CUDA])
+@pytest.mark.parametrize("number", range(24))
+def test_images_that_differ_between_versions(number, device):
+    """A recurrent net whose input, and context if it has one, differ between positive and negative data."""
+    more = {"steps": [1, 3, 11][number % 3], "alternating": number % 2 == 1, "device": device}
+    given = scene(random_net(number), PHASES[number % len(PHASES)], seed=number, images_differ=True, **more)
+    assert_one_update_is_the_gradient(given, Plasticity(3.0, weight_cost=0.05, activity_average=0.7))
 
 
 def test_the_random_graphs_hold_everything():

@@ -64,8 +64,9 @@ class Gradients:
     ) -> None:
         self.engine, self.take, self.clamped, self.positive = engine, take, clamped, positive
         self.reals = [version for version, real in enumerate(is_positive) if real]
-        self.steps = engine.dynamics.steps
+        self.steps = engine.dynamics.moments
         self.slots = min(self.steps, STEPS_PER_PRODUCT)
+        renewed = 1.0 - engine.dynamics.damping if engine.dynamics.steps else 1.0  # nothing was before the first pass
         self.first: dict[str, int] = {}  # projection → first row gathered
         self.sums, self.seen, self.pulls, self.gains = {}, {}, {}, {}
         for area in engine.areas:
@@ -75,7 +76,7 @@ class Gradients:
             self.pulls[area] = peer_derivative(mean, peers * share).unsqueeze(1) if peers else None
             self.gains[area] = (
                 share
-                * (1.0 - engine.dynamics.damping)
+                * renewed
                 * goodness_equations.SIGNS[settings.sign]
                 * goodness_equations.MEASURES[settings.measure].slope(units // settings.blocks)
                 / settings.temperature

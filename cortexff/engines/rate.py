@@ -23,6 +23,7 @@ from cortexff.engines.workspace import Take, Workspace
 from cortexff.equations import goodness as goodness_equations
 from cortexff.equations.normalization import length_normalization
 from cortexff.equations.plasticity import apply_gradient, unit_input_rate
+from cortexff.errors import CortexffError
 from cortexff.graph import afferents, hidden_areas
 from cortexff.random_streams import generator
 from cortexff.receptive_fields import connection_mask
@@ -47,6 +48,7 @@ class RateEngine:
     ) -> None:
         self.net = net
         self.dynamics = dynamics or RateDynamics()
+        check_steps(net, self.dynamics.steps)
         self.device = torch.device(self.dynamics.device)
         precision = self.dynamics.precision
         precision = best_precision(net, self.dynamics.device) if precision == "auto" else precision
@@ -107,7 +109,7 @@ class RateEngine:
     def look(self, state: RateState, images: Mapping[str, Tensor]) -> Percept:
         """The single bottom-up pass that starts every settle (§3.4).
 
-        images   input area → (subjects or 1, cases, 1, units); normalized here
+        images   input area → (subjects or 1, cases, 1 or versions, units); normalized here
         """
         weights = self.product_weights(state)
         cases = next(iter(images.values())).shape[1:3]
@@ -141,7 +143,7 @@ class RateEngine:
 
         context   context area → (subjects or 1, cases or 1, versions, units), such as candidate labels
         steps     how many; those of the dynamics unless given
-        yields    a moment a step (two where areas alternate)
+        yields    a moment a step (two where areas alternate); of a feed-forward net one, the bottom-up pass
         """
         with self.workspace.lend("settle") as take:
             yield from self._settle(take, self.product_weights(state), percept, context, steps)
@@ -156,8 +158,14 @@ class RateEngine:
         gathered: int = 0,
     ) -> Iterator[Moment]:
         """Settle with arrays of the caller's; ``gathered`` steps of what is heard stay in the rings, for learning."""
-        steps = self.dynamics.steps if steps is None else steps
         now = Settling(self, take, weights, percept, context, gathered)
+        if not self.dynamics.steps:
+            for area in self.areas:
+                now.pass_on(area, first=True)
+                now.repeat(area)
+            yield Moment(1, 0, self.areas, now.response, now.activity, now.rings, dict(now.places))
+            return
+        steps = self.dynamics.steps if steps is None else steps
         for step in range(1, steps + 1):
             if step == 1 or (gathered and (step - 1) % gathered == 0):
                 for area in self.areas:
@@ -253,7 +261,7 @@ class RateEngine:
         minibatch    cases of all ranks together, if there are others
         """
         cases = next(iter(percept.activity.values())).shape[1]
-        share, peers = 1.0 / ((minibatch or cases) * self.dynamics.steps), plasticity.peer_normalization
+        share, peers = 1.0 / ((minibatch or cases) * self.dynamics.moments), plasticity.peer_normalization
         gradients = self._gradients(state, percept, cases, context, images, is_positive, peers, share)
         # What ranks have to say of one area travels while the next one is finished, unless it all comes recorded.
         summed = [(gradient, ranks.add_up(gradient.arrays())) for gradient in gradients]
@@ -308,6 +316,17 @@ class RateEngine:
             apply_gradient(state.weights[name], average, of_weights, rate, keep, plasticity.weight_cost)
         # The weight cost leaves biases alone, as in the author's code.
         apply_gradient(state.biases[area], state.bias_averages[area], gradient.bias, rate, keep, 0.0)
+
+
+def check_steps(net: nx.MultiDiGraph, steps: int) -> None:
+    """Raises CortexffError where a net without steps has projections that would never be heard."""
+    inputs = {area for area, role in net.nodes(data="role") if role == "input"}
+    for source, _, name, kind in net.edges(keys=True, data="kind"):
+        if not steps and kind != "bottom_up" and source not in inputs:
+            raise CortexffError(
+                f"engine.steps is 0, so there is nothing but the bottom-up pass, but {net.graph['source']} has the "
+                f"{kind} projection {name}: give engine.steps, or take the projection out"
+            )
 
 
 def best_precision(net: nx.MultiDiGraph, device: str = "cpu") -> str:

@@ -47,12 +47,13 @@ class Settling:
         self.moved: set[str] = set()
         self.subjects, self.cases = next(iter(percept.activity.values())).shape[:2]
         clamped = {area: length_normalization(label.float()) for area, label in context.items()}
-        most = max((label.shape[2] for label in clamped.values()), default=1)
+        most = max(array.shape[2] for array in (*clamped.values(), *percept.activity.values()))
         for area in engine.areas:
-            self.activity[area] = self._room("activity", area, 1).copy_(percept.activity[area])
+            evoked = percept.activity[area]
+            self.activity[area] = self._room("activity", area, evoked.shape[2]).copy_(evoked)
             self.fixed[area] = fixed = percept.input_drive[area]
             if versions := [clamped[source].shape[2] for source, _ in engine.sources[area] if source in clamped]:
-                self.fixed[area] = fixed = self._room("fixed", area, max(versions)).copy_(fixed)
+                self.fixed[area] = fixed = self._room("fixed", area, max(fixed.shape[2], *versions)).copy_(fixed)
             for source, name in engine.sources[area]:
                 if source in clamped:
                     shape = (self.subjects, self.cases, clamped[source].shape[2], engine.units[area])
@@ -76,6 +77,11 @@ class Settling:
         self.places[area] = slice(start, start + self.cases * versions)
         for name in self.listeners[area]:
             self.engine.projections[name].hear(self.rings[name], self.places[area], heard.flatten(1, 2))
+
+    def repeat(self, area: str) -> None:
+        """Let an area's response be what the bottom-up pass evoked."""
+        evoked = self.activity[area]
+        self.response[area] = self._room("response", area, evoked.shape[2]).copy_(evoked)
 
     def respond(self, area: str) -> None:
         """Bring an area's response, and its damped activity, up to what it hears."""

@@ -1,8 +1,9 @@
 """What a rate engine is told, what it changes, and what it shows while it runs.
 
 Every array has a leading axis of *subjects*: a cohort is simulated at once and its members never meet. Then come the
-*cases* (images), the *versions* of a case (the label it is shown with: right and wrong, or all ten candidates) and the
-units of an area. An axis of length 1 is shared: an image is projected once for all its versions.
+*cases* (images), the *versions* of a case (the label it is shown with: right and wrong, or all ten candidates; or real
+and hybrid) and the units of an area. An axis of length 1 is shared: an image that is the same in all versions is
+projected once.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ class RateDynamics:
     """How areas move (§3.4); the defaults are the paper's.
 
     damping      share of the previous activity that is kept in a step
-    steps        steps after the bottom-up pass
+    steps        steps after the bottom-up pass; with 0 the net is feed-forward, and that pass is its one moment (§3.3)
     alternating  update even areas from odd ones, then odd from even, as in the paper's preliminary experiment
     precision    of the products, ``float32``, ``bfloat16`` or ``auto``, the faster one (``rate.best_precision``);
                  weights, sums and updates are float32
@@ -32,6 +33,11 @@ class RateDynamics:
     alternating: bool = False
     precision: str = "float32"
     device: str = "cpu"
+
+    @property
+    def moments(self) -> int:
+        """Times that an area responds in a settle."""
+        return self.steps or 1
 
 
 @dataclass(frozen=True)
@@ -95,7 +101,7 @@ class RateState:
 
 @dataclass
 class Percept:
-    """What the bottom-up pass leaves behind; each array is (subjects, cases, 1, units).
+    """What the bottom-up pass leaves behind; each array is (subjects, cases, versions of the image, units).
 
     input_drive  area → drive from the input, and bias
     brought      projection between hidden areas → what it added to the drive
@@ -111,7 +117,7 @@ class Percept:
 class Moment:
     """One update of some areas within a settle. The arrays are used again by the next one: copy what you keep.
 
-    step      1, 2, ... (0 is the bottom-up pass)
+    step      1, 2, ...; of a feed-forward net, 1 is the bottom-up pass itself
     group     number, within the step, of the areas updated together
     areas     those areas
     response  area → rectified drive (its sign, once learning has seen the moment)
