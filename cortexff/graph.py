@@ -284,6 +284,11 @@ def only_area(net: nx.MultiDiGraph, role: Literal["input", "context"]) -> str:
     return found[0]
 
 
+def has_context(net: nx.MultiDiGraph) -> bool:
+    """Whether the net has areas that are clamped to a label."""
+    return any(role == "context" for _, role in net.nodes(data="role"))
+
+
 def afferents(net: nx.MultiDiGraph, area: str, *kinds: str) -> list[tuple[str, str]]:
     """Projections that reach an area, of the kinds named or of all: (source area, projection name).
 

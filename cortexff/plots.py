@@ -19,7 +19,7 @@ import numpy as np
 
 from cortexff.analysis.statistics import Interval, mean_interval
 from cortexff.errors import CortexffError
-from cortexff.graph import hidden_areas, parse_model, with_goodness
+from cortexff.graph import hidden_areas, only_area, parse_model, with_goodness
 from cortexff.log import open_file
 from cortexff.protocol.table import PERCENT
 
@@ -71,10 +71,12 @@ READING = "thin lines: subjects; bold: their mean; band: its 95 % t interval, cu
 
 
 def draw(path: str | Path) -> list[Path]:
-    """Draw one figure sheet beside a results file, as PNG (200 dpi) and SVG of the same name.
+    """Draw the figure sheet of a results file beside it, as PNG (200 dpi) and SVG of the same name.
+
+    Where the file holds receptive fields, or examples of hybrid images, they are drawn too, on sheets of their own.
 
     path     a results file, of a run that is over or still going on
-    returns  the paths of the two pictures
+    returns  the paths of the pictures
     raises   CortexffError where the file holds no probes
     """
     from matplotlib import rc_context
@@ -90,10 +92,18 @@ def draw(path: str | Path) -> list[Path]:
         if not variants:
             raise CortexffError(f"{path}: holds no probes to draw")
         about_sleep = all({"control", "deprived", "recovered"} <= found.keys() for found in variants.values())
-        figure = (_sleep_sheet if about_sleep else _learning_sheet)(variants, protocol, file.attrs)
-        pictures = [path.with_suffix(".png"), path.with_suffix(".svg")]
-        figure.savefig(pictures[0])
-        figure.savefig(pictures[1], metadata={"Date": None})
+        sheets = {path.stem: (_sleep_sheet if about_sleep else _learning_sheet)(variants, protocol, file.attrs)}
+        for found in (groups for conditions in variants.values() for groups in conditions.values()):
+            if "receptive_fields" in found:
+                sheets[f"{path.stem}_receptive_fields"] = _receptive_fields(found, file.attrs)
+            if "hybrid_examples" in found:
+                sheets[f"{path.stem}_hybrids"] = _hybrids(found, file.attrs)
+        pictures = []
+        for name, figure in sheets.items():
+            png, svg = (path.with_name(f"{name}.{kind}") for kind in ("png", "svg"))
+            figure.savefig(png)
+            figure.savefig(svg, metadata={"Date": None})
+            pictures += [png, svg]
     return pictures
 
 
@@ -160,6 +170,8 @@ def _learning_sheet(variants: Mapping[str, Conditions], protocol: Protocol, abou
     for row, (variant, found) in zip(rows, variants.items(), strict=True):
         for axes, (name, label) in zip(row, ERRORS.items(), strict=True):
             _learning(axes, found, name, protocol)
+            if name == "err_goodness" and protocol.stimuli.labels == "none":
+                label = "Hybrid of higher goodness than its image"
             axes.set_title(label, weight="bold")
             axes.set_xlabel("Updates")
         row[0].set_ylabel(f"{variant}: error (%)")
@@ -175,7 +187,54 @@ def _learning_sheet(variants: Mapping[str, Conditions], protocol: Protocol, abou
     return figure
 
 
-def _titled(width: float, height: float, about: Mapping[str, Any]) -> Figure:
+def _receptive_fields(found: h5py.Group, about: Mapping[str, Any]) -> Figure:
+    """Weights from the image to each of the units kept of the first subject, as in figure 2 of the paper."""
+    fields = found["receptive_fields"][0]
+    columns = min(10, len(fields))
+    rows = -(-len(fields) // columns)
+    figure = _titled(
+        WIDTH,
+        0.75 + (WIDTH - 0.2) * rows / columns,
+        about,
+        "light: excites, dark: inhibits; each unit by its own scale",
+    )
+    panels = _pictures(figure, rows, columns)
+    for axes, field in zip(panels, _as_images(fields, about), strict=False):
+        reach = np.abs(field).max() or 1.0
+        axes.imshow(field / reach if field.ndim == 2 else 0.5 + 0.5 * field / reach, cmap="gray", vmin=-1, vmax=1)
+    return figure
+
+
+def _hybrids(found: h5py.Group, about: Mapping[str, Any]) -> Figure:
+    """Images, and below each its hybrid with the one before it, as in figure 1 of the paper."""
+    rows = [_as_images(array, about) for array in (found["image_examples"][:], found["hybrid_examples"][0])]
+    figure = _titled(
+        WIDTH, 0.75 + (WIDTH - 0.2) * 2 / len(rows[0]), about, "above: images; below: hybrids, the negative data"
+    )
+    for axes, picture in zip(_pictures(figure, 2, len(rows[0])), np.concatenate(rows), strict=True):
+        axes.imshow(picture, cmap="gray", vmin=0, vmax=1)
+    return figure
+
+
+def _as_images(rows: np.ndarray, about: Mapping[str, Any]) -> np.ndarray:
+    """Rows of pixels in the shape of the input area."""
+    net = parse_model(about["model"])
+    area = net.nodes[only_area(net, "input")]
+    shape = area["shape"] or (1, area["units"])
+    return rows.reshape(len(rows), *shape)
+
+
+def _pictures(figure: Figure, rows: int, columns: int) -> Sequence[Axes]:
+    """Panels without axes, row by row, that fill a sheet below its title."""
+    height = figure.get_figheight()
+    edges = {"left": 0.1 / WIDTH, "right": 1 - 0.1 / WIDTH, "bottom": 0.22 / height, "top": 1 - 0.5 / height}
+    panels = figure.add_gridspec(rows, columns, hspace=0.06, wspace=0.06, **edges).subplots(squeeze=False).ravel()
+    for axes in panels:
+        axes.set_axis_off()
+    return panels
+
+
+def _titled(width: float, height: float, about: Mapping[str, Any], reading: str = READING) -> Figure:
     """An empty sheet with its title and where it came from."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -189,7 +248,7 @@ def _titled(width: float, height: float, about: Mapping[str, Any]) -> Figure:
     figure.text(0.5, 1 - 0.3 / height, textwrap.shorten(about["title"], 120), size=8, ha="center", va="top")
     version = " ".join(filter(None, ["cortexff", versions["cortexff"], about["git_commit"][:10]]))
     figure.text(0.985, 0.08 / height, f"{version}, seed {about['seed']}", size=6, color=GREY, ha="right")
-    figure.text(0.015, 0.08 / height, READING, size=6, color=GREY)
+    figure.text(0.015, 0.08 / height, reading, size=6, color=GREY)
     return figure
 
 

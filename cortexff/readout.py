@@ -43,8 +43,8 @@ def start_softmax(engine: RateEngine, subjects: int, labels: int) -> SoftmaxStat
 
 
 def softmax_heard(engine: RateEngine, percept: Percept) -> Tensor:
-    """Normalized activity of the bottom-up pass that the softmax reads, (subjects, cases, units)."""
-    return torch.cat([length_normalization(percept.activity[a]).squeeze(2) for a in softmax_areas(engine)], dim=-1)
+    """Normalized activity that the softmax reads of the bottom-up pass, first version: (subjects, cases, units)."""
+    return torch.cat([length_normalization(percept.activity[a][:, :, 0]) for a in softmax_areas(engine)], dim=-1)
 
 
 def belief(softmax: SoftmaxState, heard: Tensor) -> Tensor:
@@ -97,7 +97,7 @@ def goodness_trace(
         for area in moment.areas:
             if area in trace:
                 trace[area].append(engine.goodness(area, moment.activity[area]))
-    versions = max((label.shape[2] for label in context.values()), default=1)
+    versions = max(array.shape[2] for array in (*context.values(), *percept.activity.values()))
     return {
         area: torch.stack([step.expand(-1, -1, versions, -1) for step in of_area]) for area, of_area in trace.items()
     }

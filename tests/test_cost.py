@@ -132,7 +132,9 @@ def test_the_paper_s_step_by_hand():
     assert cost.training(load_model("mnist_recurrent"), 100, 2, 8) == look + settle + gradient
 
 
-@pytest.mark.parametrize("name, subjects", [("digits_recurrent", 1), ("digits_recurrent", 3), ("mnist_feedforward", 1)])
+@pytest.mark.parametrize(
+    "name, subjects", [("digits_recurrent", 1), ("digits_recurrent", 3), ("mnist_recurrent_1000", 1)]
+)
 def test_the_engine_multiplies_no_more(name, subjects):
     """Counted by PyTorch while it runs."""
     net = load_model(name)
@@ -150,6 +152,21 @@ def test_the_engine_multiplies_no_more(name, subjects):
     # The engine multiplies a candidate label anew for every case.
     again = subjects * (CASES - 1) * labels * cost._synapses_from(net, "context")
     assert testing.get_total_flops() == 2 * (subjects * cost.testing(net, CASES, labels, 4) + again)
+
+
+@pytest.mark.parametrize("subjects", [1, 3])
+def test_a_feedforward_net_multiplies_no_more(subjects):
+    net = load_model("digits_feedforward")
+    engine = RateEngine(net, RateDynamics(steps=0))
+    state = engine.start(0, range(subjects))
+    images = {"retina": torch.rand(subjects, CASES, 10, 64)}
+    with FlopCounterMode(display=False) as training:
+        two = {"retina": images["retina"][:, :, :2]}
+        engine.learn(state, engine.look(state, two), {}, two, (True, False), Plasticity(1.0))
+    assert training.get_total_flops() == 2 * subjects * cost.training(net, CASES, 2, 0)
+    with FlopCounterMode(display=False) as testing:
+        by_goodness(engine, state, engine.look(state, images), {}, (1, 1))
+    assert testing.get_total_flops() == 2 * subjects * cost.testing(net, CASES, 10, 0)
 
 
 @pytest.mark.parametrize("name, maps", [("cifar10_2", 2), ("cifar10_3", 3)])

@@ -18,7 +18,7 @@ OUT = Path("somewhere") / "run.h5"
 def a_fixed_machine(monkeypatch):
     """A tenth of a second for an update of a subject, a millisecond for a tested image."""
 
-    def seconds_of(protocol, net, phases, device):
+    def seconds_of(protocol, net, phases, classes, device):
         return dict.fromkeys(phases, 0.1 * protocol.subjects), 1e-3 * protocol.subjects
 
     monkeypatch.setattr(estimate, "seconds_of", seconds_of)
@@ -90,7 +90,7 @@ def test_the_machine_is_timed(monkeypatch, phases):
     monkeypatch.undo()
     protocol = load_protocol("recurrent", "quick")
     net = load_model(protocol.model)
-    updates, image = estimate.seconds_of(protocol, net, phases)
+    updates, image = estimate.seconds_of(protocol, net, phases, 10)
     assert set(updates) == set(phases)
     assert all(1e-5 < each < 10 for each in (*updates.values(), image))
-    assert estimate.seconds_of(protocol, net, phases) == (updates, image)  # not timed again
+    assert estimate.seconds_of(protocol, net, phases, 10) == (updates, image)  # not timed again

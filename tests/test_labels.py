@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cortexff.stimuli.labels import candidates, hard_negatives, neutral, one_hot, random_negatives, shuffled_pixels
+from cortexff.stimuli.labels import candidates, hard_negatives, neutral, one_hot, random_negatives
 
 CUDA = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"))
 CLASSES = 10
@@ -132,14 +132,3 @@ def test_negatives_of_a_subject_are_its_own(draw):
         )
     assert torch.equal(both[1:], alone)
     assert not torch.equal(both[0], both[1])
-
-
-@pytest.mark.parametrize("device", ["cpu", CUDA])
-def test_shuffled_pixels_keep_the_histogram_of_each_image(device):
-    images = torch.rand(2, 5, 49, generator=torch.Generator().manual_seed(0))
-    found = shuffled_pixels(images.to(device), streams(2)).cpu()
-    assert torch.equal(found.sort(-1).values, images.sort(-1).values)
-    assert not torch.equal(found, images)
-    pairs = zip(found.view(-1, 49), images.view(-1, 49), strict=True)
-    orders = {tuple(shuffled.argsort()[image.argsort().argsort()].tolist()) for shuffled, image in pairs}
-    assert len(orders) == 10  # each image in an order of its own

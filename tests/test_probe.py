@@ -10,6 +10,7 @@ from cortexff.engines.rate import RateDynamics, RateEngine, RateState
 from cortexff.graph import parse_model, with_goodness
 from cortexff.log import Variable
 from cortexff.protocol import probe as probe_file
+from cortexff.protocol.presentation import Presentation
 from cortexff.protocol.probe import STIMULUS_VARIABLES, VARIABLES, Probe, measure
 from cortexff.readout import SoftmaxState, start_softmax
 
@@ -32,6 +33,7 @@ MODEL = {
         {"from": "label", "to": "V2", "kind": "top_down"},
     ],
 }
+CLAMPED = Presentation("context", "retina", "label", (3, 3), LABELS, blurs=2)
 BLOCKS = {"V1": 2, "V2": 1}
 
 
@@ -53,7 +55,7 @@ def cohort(engine: RateEngine, subjects=SUBJECTS) -> tuple[RateState, SoftmaxSta
 def probe_of(subjects=SUBJECTS) -> Probe:
     random = np.random.default_rng(0)
     images = random.random((CASES, PIXELS), dtype=np.float32)
-    return Probe.of(images, random.integers(0, LABELS, CASES), 0, list(subjects), LABELS)
+    return Probe.of(images, random.integers(0, LABELS, CASES), 0, list(subjects), CLAMPED)
 
 
 def found_by(engine: RateEngine, subjects=SUBJECTS):

@@ -25,7 +25,7 @@ def test_every_phase_changes_the_weights(phase):
 
 
 def test_the_second_label_is_a_wrong_one():
-    (labels,) = rehearsed(50).labels.values()
+    labels = rehearsed(50).pairs
     right, wrong = labels.argmax(-1).unbind(2)
     assert (labels.sum(-1) == 1).all() and (right != wrong).all()
 

@@ -15,6 +15,7 @@ from cortexff.errors import CortexffError
 from cortexff.graph import parse_model
 from cortexff.log import Log
 from cortexff.protocol.checkpoint import path_for
+from cortexff.protocol.lesson import Lessons
 from cortexff.protocol.runner import Interrupted, Listener, Run, check_fit, plan
 from cortexff.protocol.schedule import Protocol, merge
 from cortexff.stimuli import images as image_sets
@@ -212,15 +213,19 @@ def test_the_stage_ends_with_its_last_subject(tmp_path):
 
 
 def test_conditions_that_fork_meet_the_same_images_in_the_same_order(tmp_path, monkeypatch):
-    met, cases = defaultdict(list), Run._cases
+    met, now, live_on, cases = defaultdict(list), [], Run._live, Lessons.cases
 
-    def spy(run, protocol, subject, age):
-        found = cases(run, protocol, subject, age)
-        segment = run.segments[run.position.segment]
-        met[segment.variant, segment.condition].append((subject, age, tuple(found)))
+    def watch(run, engine, protocol, segment, everyone):
+        now[:] = [(segment.variant, segment.condition)]
+        live_on(run, engine, protocol, segment, everyone)
+
+    def spy(lessons, protocol, subject, age):
+        found = cases(lessons, protocol, subject, age)
+        met[now[0]].append((subject, age, tuple(found)))
         return found
 
-    monkeypatch.setattr(Run, "_cases", spy)
+    monkeypatch.setattr(Run, "_live", watch)
+    monkeypatch.setattr(Lessons, "cases", spy)
     live(tmp_path / "run.h5", protocol_of({"variants": BROKEN["variants"]}))
     assert met["max", "control"] == met["max", "deprived"] == met["min", "control"]
     assert [(subject, age) for subject, age, _ in met["max", "control"]] == [(0, 4), (1, 4), (0, 5), (1, 5)]
@@ -233,7 +238,9 @@ def test_an_epoch_shows_every_image_once_and_the_next_in_another_order(tmp_path)
     with log_of(tmp_path / "run.h5", [0, 1]) as log:
         protocol = protocol_of()
         run = Run(protocol, parse_model(json.dumps(MODEL)), images_of(), log, tmp_path / "none.h5")
-        epochs = [np.concatenate([run._cases(protocol, 0, age) for age in range(first, first + 8)]) for first in (0, 8)]
+        epochs = [
+            np.concatenate([run.lessons.cases(protocol, 0, age) for age in range(first, first + 8)]) for first in (0, 8)
+        ]
     assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(40))
     assert list(epochs[0]) != list(epochs[1])
 
@@ -303,12 +310,12 @@ def test_phases_show_what_they_say_and_rest_shows_nothing(tmp_path, monkeypatch)
     }
     for place in range(2):  # positives carry the true label; negatives of the same images another one
         both, awake = shown["interleaved"][place][1], shown["deprivation"][place][1]
-        true = torch.from_numpy(np.stack([run._cases(protocol, subject, 4 + place) for subject in (0, 1)]))
-        assert torch.equal(both[:, :, 0].argmax(-1), run.training_labels[true])
+        true = torch.from_numpy(np.stack([run.lessons.cases(protocol, subject, 4 + place) for subject in (0, 1)]))
+        assert torch.equal(both[:, :, 0].argmax(-1), run.lessons.labels[true])
         assert torch.equal(both[:, :, :1], awake)
         assert not (both[:, :, 0] == both[:, :, 1]).all(-1).any()
-        asleep = torch.from_numpy(np.stack([run._cases(protocol, subject, 6 + place) for subject in (0, 1)]))
-        assert not (shown["sleep"][place][1][:, :, 0].argmax(-1) == run.training_labels[asleep]).any()
+        asleep = torch.from_numpy(np.stack([run.lessons.cases(protocol, subject, 6 + place) for subject in (0, 1)]))
+        assert not (shown["sleep"][place][1][:, :, 0].argmax(-1) == run.lessons.labels[asleep]).any()
     rates = [plasticity.learning_rate for _, _, plasticity in shown["childhood"]]
     assert rates == pytest.approx([5, 5, 5, 2.5])  # decay from the middle on
     assert [plasticity.weight_cost for _, _, plasticity in shown["childhood"]] == [0.001] * 4
@@ -327,12 +334,12 @@ def test_the_softmax_learns_only_where_it_is_asked_to(tmp_path, phase, train):
 
 @pytest.mark.parametrize("negatives", ["hard_labels", "random_labels"])
 def test_negatives_are_the_kind_that_was_asked_for(tmp_path, monkeypatch, negatives):
-    from cortexff.protocol import runner
+    from cortexff.protocol import lesson
 
     called = []
     for name in ("hard_negatives", "random_negatives"):
-        draw = getattr(runner, name)
-        monkeypatch.setattr(runner, name, lambda *args, draw=draw, name=name: called.append(name) or draw(*args))
+        draw = getattr(lesson, name)
+        monkeypatch.setattr(lesson, name, lambda *args, draw=draw, name=name: called.append(name) or draw(*args))
     live(tmp_path / "run.h5", protocol_of({"stimuli": {"negatives": negatives}}))
     assert set(called) == {negatives.replace("labels", "negatives")}
 

@@ -46,7 +46,7 @@ class Case:
 def groups() -> list[list[Case]]:
     """Every group of cases that is timed."""
     plain = "recurrent_2000_autograd_float32"
-    chain = {"model": "mnist_feedforward", "steps": 4, "damping": 0.0, "window": (4, 4)}
+    chain = {"model": "mnist_feedforward", "steps": 0, "window": (1, 1)}
     cohort = {"model": "digits_recurrent", "batch": 25, "subjects": 10}
     made = [
         [*_both("recurrent_2000", beside=plain), Case(plain, way="autograd")],

@@ -23,10 +23,11 @@ from cortexff.engines import cost
 from cortexff.engines.rate import RateEngine
 from cortexff.engines.rehearsal import PLASTICITY, Rehearsal, Stopwatch, random_batch
 from cortexff.engines.state import RateDynamics
-from cortexff.graph import hidden_areas, load_model, only_area, parse_model
+from cortexff.graph import has_context, hidden_areas, load_model, only_area, parse_model
 
 AUTOGRAD = Path(__file__).parents[2] / "tests" / "autograd_update.py"
 EPOCHS = {"mnist": 60000, "cifar10": 50000}  # training images
+LABELS = 10  # that lie in the image, where a net has no area for them
 
 Row = dict[str, Any]
 
@@ -42,12 +43,19 @@ def net_of(case: Case) -> nx.MultiDiGraph:
     return parse_model(json.dumps(written), net.graph["source"])
 
 
+def versions_of(case: Case, net: nx.MultiDiGraph) -> int:
+    """In which each image is shown: with a right and a wrong label, or with all labels."""
+    if not case.testing:
+        return 2
+    return net.nodes[only_area(net, "context")]["units"] if has_context(net) else LABELS
+
+
 def multiplications(case: Case) -> int:
     """What the algorithm needs for a case, all subjects together."""
     net = net_of(case)
     if case.testing:
-        labels = net.nodes[only_area(net, "context")]["units"]
-        return case.subjects * cost.testing(net, case.batch, labels, case.window[1])
+        steps = min(case.steps, case.window[1])
+        return case.subjects * cost.testing(net, case.batch, versions_of(case, net), steps)
     return case.subjects * cost.training(net, case.batch, 2, case.steps)
 
 
@@ -67,7 +75,7 @@ def work(case: Case, device: str) -> Callable[[], object]:
     together = [range(case.subjects)] if case.way != "singly" else [[subject] for subject in range(case.subjects)]
     engines = [RateEngine(net, dynamics, tiled=case.way != "masked") for _ in together]
     rehearsals = [
-        Rehearsal(engine, engine.start(0, members), case.batch)
+        Rehearsal(engine, engine.start(0, members), case.batch, versions_of(case, net))
         for engine, members in zip(engines, together, strict=True)
     ]
 
@@ -101,7 +109,7 @@ class Product:
     @classmethod
     def of(cls, case: Case) -> Product:
         net = net_of(case)
-        versions = net.nodes[only_area(net, "context")]["units"] if case.testing else 2
+        versions = versions_of(case, net)
         subjects = case.subjects if case.way != "singly" else 1
         return cls(subjects, case.batch * versions, net.nodes[hidden_areas(net)[0]]["units"], case.precision)
 

@@ -63,7 +63,12 @@ def settle(net: nx.MultiDiGraph, cases: int, versions: int, steps: int, contexts
 
 
 def training(net: nx.MultiDiGraph, cases: int, versions: int, steps: int) -> int:
-    """Multiplications of one update: the bottom-up pass, a settle, and the gradient of every weight (eq. 3)."""
+    """Multiplications of one update: the bottom-up pass, a settle, and the gradient of every weight (eq. 3).
+
+    Without steps, every version has an input of its own (§3.3).
+    """
+    if not steps:
+        return 2 * look(net, cases * versions)
     gradient = _heard_while_settling(net, cases, versions, steps)
     gradient += cases * versions * _synapses_from(net, "context")
     gradient += cases * _synapses_from(net, "input")  # a derivative summed over versions meets their image once
@@ -87,6 +92,8 @@ def _heard_while_settling(net: nx.MultiDiGraph, cases: int, versions: int, steps
 def testing(net: nx.MultiDiGraph, cases: int, labels: int, steps: int) -> int:
     """Multiplications of the label by goodness: every image settles with every label (§3.4).
 
-    steps  the last that is read
+    steps  the last that is read; without any, every label lies in the input (§3.3)
     """
+    if not steps:
+        return look(net, cases * labels)
     return look(net, cases) + settle(net, cases, labels, steps, contexts=labels)

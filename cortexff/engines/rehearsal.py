@@ -11,7 +11,7 @@ import torch
 
 from cortexff.engines.rate import RateEngine
 from cortexff.engines.state import Plasticity, RateState
-from cortexff.graph import only_area
+from cortexff.graph import has_context, only_area
 from cortexff.readout import by_goodness
 from cortexff.stimuli.labels import candidates
 
@@ -22,27 +22,39 @@ SAMPLE = 0.05  # seconds that one sample lasts at least: short work is repeated
 class Rehearsal:
     """Subjects, such as newborn ones, and one batch of random images with right and wrong labels.
 
-    images  input area → (subjects, cases, 1, pixels)
-    labels  context area → (subjects, cases, 2, labels), one-of-N: the right one, then a wrong one
+    Where the model has no context area, the images themselves differ between versions.
+
+    versions  that a test tries of each image; all labels of the context area unless given
     """
 
-    def __init__(self, engine: RateEngine, state: RateState, cases: int) -> None:
+    def __init__(self, engine: RateEngine, state: RateState, cases: int, versions: int | None = None) -> None:
         self.engine, self.state = engine, state
-        self.retina, self.label = only_area(engine.net, "input"), only_area(engine.net, "context")
-        images, pairs = random_batch(engine.net, len(state.biases[engine.areas[0]]), cases)
-        self.images, self.labels = {self.retina: images.to(engine.device)}, {self.label: pairs.to(engine.device)}
-        self.every_label = {self.label: candidates(pairs.shape[-1], engine.device)}
+        subjects, net = len(state.biases[engine.areas[0]]), engine.net
+        self.retina, self.label = only_area(net, "input"), None
+        if has_context(net):
+            self.label = only_area(net, "context")
+            images, pairs = random_batch(net, subjects, cases)
+            self.images, self.pairs = images.to(engine.device), pairs.to(engine.device)
+            self.every_label = candidates(pairs.shape[-1], engine.device)
+        else:
+            shape = (subjects, cases, versions or 2, net.nodes[self.retina]["units"])
+            self.images = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(engine.device)
 
     def update(self, is_positive: Sequence[bool] = (True, False)) -> None:
         """One bottom-up pass and one update; a phase alone learns from the right labels."""
-        shown = {self.label: self.labels[self.label][:, :, : len(is_positive)]}
-        percept = self.engine.look(self.state, self.images)
-        self.engine.learn(self.state, percept, shown, self.images, is_positive, PLASTICITY)
+        images, context = {self.retina: self.images}, {}
+        if self.label is None:
+            images = {self.retina: self.images[:, :, : len(is_positive)]}
+        else:
+            context = {self.label: self.pairs[:, :, : len(is_positive)]}
+        percept = self.engine.look(self.state, images)
+        self.engine.learn(self.state, percept, context, images, is_positive, PLASTICITY)
 
     def test(self, window: tuple[int, int]) -> torch.Tensor:
-        """The label of every image by goodness."""
-        percept = self.engine.look(self.state, self.images)
-        return by_goodness(self.engine, self.state, percept, self.every_label, window)
+        """The version of highest goodness of every image."""
+        percept = self.engine.look(self.state, {self.retina: self.images})
+        context = {} if self.label is None else {self.label: self.every_label}
+        return by_goodness(self.engine, self.state, percept, context, window)
 
 
 def random_batch(net: nx.MultiDiGraph, subjects: int, cases: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -9,7 +9,6 @@ from pathlib import Path
 import networkx as nx
 
 from cortexff.engines import cost
-from cortexff.graph import only_area
 from cortexff.protocol.runner import Segment
 from cortexff.protocol.schedule import PHASES, Protocol, probe_updates
 from cortexff.stimuli.images import Images
@@ -22,21 +21,21 @@ _timed: dict[tuple, tuple[dict[str, float], float]] = {}  # points of a sweep of
 
 
 def seconds_of(
-    protocol: Protocol, net: nx.MultiDiGraph, phases: Collection[str], device: str = "cpu"
+    protocol: Protocol, net: nx.MultiDiGraph, phases: Collection[str], classes: int, device: str = "cpu"
 ) -> tuple[dict[str, float], float]:
     """How long the engine takes on this machine for all subjects, timed on random images.
 
     returns  phase → seconds of an update; seconds of a probe for each of its images
     """
-    settings = (protocol.engine.model_dump_json(), protocol.subjects, protocol.stimuli.minibatch)
+    settings = (protocol.engine.model_dump_json(), protocol.subjects, protocol.stimuli.model_dump_json())
     key = (net.graph["text"], *settings, *sorted(phases), device)
     if key not in _timed:
-        _timed[key] = _time(protocol, net, phases, device)
+        _timed[key] = _time(protocol, net, phases, classes, device)
     return _timed[key]
 
 
 def _time(
-    protocol: Protocol, net: nx.MultiDiGraph, phases: Collection[str], device: str
+    protocol: Protocol, net: nx.MultiDiGraph, phases: Collection[str], classes: int, device: str
 ) -> tuple[dict[str, float], float]:
     from cortexff.engines.rate import RateEngine
     from cortexff.engines.rehearsal import Rehearsal, Stopwatch
@@ -46,9 +45,9 @@ def _time(
     engine = RateEngine(net, RateDynamics(**protocol.engine.model_dump(), device=device))
     subjects = min(protocol.subjects, max(1, WEIGHTS_TIMED // cost.all_synapses(net)))
     state = engine.start(0, range(subjects))
-    labels = net.nodes[only_area(net, "context")]["units"]
-    tested = max(1, ROWS_AT_ONCE // (subjects * labels))  # as many as a probe takes at once
-    learning, testing = (Rehearsal(engine, state, cases) for cases in (protocol.stimuli.minibatch, tested))
+    versions = 2 if protocol.stimuli.labels == "none" else classes
+    tested = max(1, ROWS_AT_ONCE // (subjects * versions))  # as many as a probe takes at once
+    learning, testing = (Rehearsal(engine, state, cases, versions) for cases in (protocol.stimuli.minibatch, tested))
 
     def seconds(work: Callable[[], object]) -> float:
         watch = Stopwatch(work, device)
@@ -58,7 +57,7 @@ def _time(
 
     updates = {phase: seconds(partial(learning.update, PHASES[phase])) for phase in phases}
     # A probe lets every image settle with every label and through all steps, and noise with one label.
-    probe = seconds(partial(testing.test, (1, protocol.engine.steps))) * (labels + 1) / labels
+    probe = seconds(partial(testing.test, (1, max(protocol.engine.steps, 1)))) * (versions + 1) / versions
     return updates, probe / tested
 
 
@@ -75,7 +74,7 @@ def describe(
     lines = [f"{protocol.title}", f"model {net.graph['source']}, {protocol.subjects} subjects, results in {out}", ""]
     lines.append(f"{'condition':<24}{'stage':<14}{'phase':<13}{'updates':>9}{'probes':>8}  learning rate")
     learning = {segment.stage.phase for segment in segments if PHASES[segment.stage.phase]}
-    of_update, of_image = seconds_of(protocol, net, learning, device)
+    of_update, of_image = seconds_of(protocol, net, learning, images.classes, device)
     seconds = SECONDS_TO_START
     for segment in segments:
         settings = protocol.variant(segment.variant)

@@ -1,12 +1,13 @@
 """What is measured when plasticity is off: readouts, goodness, signal detection and activity of every subject.
 
 Real data are images with their true label; negative data are the same images with each of the wrong labels; noise is
-an image with its pixels shuffled, shown with the true label. Goodness is averaged over the readout's steps.
+an image with its pixels shuffled, shown with the true label. Where labels are not shown, real data are images, and
+negative data their hybrids with others. Goodness is averaged over the readout's steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,8 +20,9 @@ from cortexff.engines import ranks
 from cortexff.engines.rate import RateEngine
 from cortexff.engines.state import Moment, RateState
 from cortexff.log import Variable
+from cortexff.protocol.presentation import Presentation
 from cortexff.random_streams import generator
-from cortexff.stimuli.labels import candidates, one_hot, shuffled_pixels
+from cortexff.stimuli.pixels import shuffled_pixels
 
 ROWS_AT_ONCE = 2000  # cases x versions x subjects settled together: activity stays in the processor's caches
 
@@ -76,21 +78,40 @@ STIMULUS_VARIABLES = {
 class Probe:
     """Stimuli of a probe: the same for all conditions, so every comparison is paired.
 
-    images  (cases, pixels)
-    labels  (cases,)
-    noise   (subjects, cases, pixels)
+    images        (cases, pixels)
+    labels        (cases,)
+    noise         (subjects, cases, pixels)
+    hybrids       (subjects, cases, pixels), each image with the one before it; where labels are not shown
+    presentation  how all of it is shown
     """
 
     images: Tensor
     labels: Tensor
     noise: Tensor
-    classes: int
+    hybrids: Tensor | None
+    presentation: Presentation
 
     @classmethod
-    def of(cls, images: np.ndarray, labels: np.ndarray, seed: int, subjects: list[int], classes: int) -> Probe:
+    def of(
+        cls, images: np.ndarray, labels: np.ndarray, seed: int, subjects: Sequence[int], presentation: Presentation
+    ) -> Probe:
         pictures = torch.from_numpy(images)
         noise = [shuffled_pixels(pictures[None], [generator(seed, subject, "noise")])[0] for subject in subjects]
-        return cls(pictures, torch.from_numpy(labels), torch.stack(noise), classes)
+        hybrids = None
+        if presentation.labels == "none":
+            streams = [generator(seed, subject, "probed masks") for subject in subjects]
+            hybrids = presentation.hybrids(pictures[None], pictures[None].roll(1, dims=1), streams)
+        return cls(pictures, torch.from_numpy(labels), torch.stack(noise), hybrids, presentation)
+
+    @property
+    def versions(self) -> int:
+        """In which each image is tried: with every label, or itself and its hybrid."""
+        return self.presentation.classes if self.hybrids is None else 2
+
+    @property
+    def real(self) -> Tensor:
+        """Which of its versions is real, (cases,)."""
+        return self.labels if self.hybrids is None else torch.zeros_like(self.labels)
 
 
 @dataclass
@@ -112,13 +133,17 @@ def measure(
     probe: Probe,
     steps: tuple[int, int],
     blocks: int = 1,
+    skip_first: bool = False,
 ) -> Measurement:
     """Every metric of every subject, plasticity off; NaN in all of a subject whose network has diverged.
 
-    steps   first and last step over which goodness is averaged, from 1
-    blocks  length of the block axis; areas with fewer blocks are filled up with NaN
+    steps       first and last step over which goodness is averaged, from 1
+    blocks      length of the block axis; areas with fewer blocks are filled up with NaN
+    skip_first  leave the first hidden area out of what decides (§3.3)
     """
-    parts = [_measure_cases(engine, state, softmax, probe, cases, steps) for cases in _chunks(engine, softmax, probe)]
+    counted = engine.areas[1:] if skip_first else engine.areas
+    chunks = _chunks(engine, softmax, probe)
+    parts = [_measure_cases(engine, state, softmax, probe, cases, steps, counted) for cases in chunks]
     mine, count = ranks.share(len(probe.labels)), len(probe.labels)
     whole = {}
     for name in parts[0]:
@@ -130,12 +155,12 @@ def measure(
             array = filled
         whole[name] = array.cpu().numpy()
     with np.errstate(invalid="ignore", over="ignore"):  # a diverged network is told by its NaN
-        return _summary(engine, whole, probe.labels.numpy(), blocks)
+        return _summary(engine, whole, probe, blocks, counted)
 
 
 def _chunks(engine: RateEngine, softmax: readout.SoftmaxState, probe: Probe) -> Iterator[slice]:
     """This rank's cases, as many at a time as memory is meant to hold."""
-    rows, mine = len(softmax.weights) * probe.classes, ranks.share(len(probe.labels))
+    rows, mine = len(softmax.weights) * probe.versions, ranks.share(len(probe.labels))
     size = max(1, ROWS_AT_ONCE // rows)
     for first in range(mine.start, max(mine.stop, mine.start + 1), size):  # one, if only an empty one
         yield slice(first, min(first + size, mine.stop))
@@ -148,39 +173,45 @@ def _measure_cases(
     probe: Probe,
     cases: slice,
     steps: tuple[int, int],
+    counted: Sequence[str],
 ) -> dict[str, Tensor]:
     """Raw measures of some cases; every array is (subjects, cases, ...)."""
-    (retina,) = (a for a in engine.net if engine.net.nodes[a]["role"] == "input")
-    (label_area,) = (a for a in engine.net if engine.net.nodes[a]["role"] == "context")
-    labels = probe.labels[cases].to(engine.device)
+    present, labels, which = probe.presentation, probe.labels[cases].to(engine.device), probe.real[cases]
     subjects, count = len(softmax.weights), len(labels)
     activity: dict[str, list[Tensor]] = {f"{what}/{a}": [] for what in ("rate", "active") for a in engine.areas}
 
     def watch(moment: Moment) -> None:
         if steps[0] <= moment.step <= steps[1]:
             for area in moment.areas:
-                shown = moment.activity[area].expand(-1, -1, probe.classes, -1)
-                real = shown[:, torch.arange(count), labels]
+                shown = moment.activity[area].expand(-1, -1, probe.versions, -1)
+                real = shown[:, torch.arange(count), which]
                 activity[f"rate/{area}"].append(real.mean(-1))
                 activity[f"active/{area}"].append((real > 0).float().mean(-1))
 
-    images = probe.images[None, cases, None].to(engine.device)
-    percept = engine.look(state, {retina: images})
-    every_label = {label_area: candidates(probe.classes, engine.device)}
-    trace = readout.goodness_trace(engine, state, percept, every_label, engine.areas, watch)
-    by_step = readout.evidence(engine, trace)
+    images = probe.images[None, cases].to(engine.device)
+    if probe.hybrids is None:
+        shown, context = present.every_label(images)
+    else:
+        shown, context = present.side_by_side(images, probe.hybrids[:, cases].to(engine.device))
+    percept = engine.look(state, shown)
+    trace = readout.goodness_trace(engine, state, percept, context, engine.areas, watch)
+    by_step = readout.evidence(engine, {area: trace[area] for area in counted})
     choice = by_step.argmax(-1)
     # Walking back from the last step: how many steps hold the final choice without a break?
     settled = (choice == choice[-1]).flip(0).cumprod(0).sum(0)
 
-    noise = probe.noise[:, cases, None].to(engine.device)
-    true = {label_area: one_hot(labels, probe.classes)[None, :, None]}
-    noise_trace = readout.goodness_trace(engine, state, engine.look(state, {retina: noise}), true, engine.areas)
+    noise = probe.noise[:, cases].to(engine.device)
+    noisy, true = (
+        present.labelled(noise, labels[None, :, None]) if probe.hybrids is None else (present.plain(noise), {})
+    )
+    noise_trace = readout.goodness_trace(engine, state, engine.look(state, noisy), true, engine.areas)
 
     goodness = {area: readout.window(steps_of, steps) for area, steps_of in trace.items()}
+    if present.labels == "pixels":  # the softmax hears a neutral label
+        percept = engine.look(state, present.plain(images))
     believed = readout.belief(softmax, readout.softmax_heard(engine, percept))
     return {
-        "evidence": readout.evidence(engine, goodness),
+        "evidence": readout.evidence(engine, {area: goodness[area] for area in counted}),
         "belief": believed.expand(subjects, -1, -1),
         "decision_steps": len(by_step) - settled + 1,
         **{f"goodness/{area}": good for area, good in goodness.items()},
@@ -189,10 +220,12 @@ def _measure_cases(
     }
 
 
-def _summary(engine: RateEngine, whole: dict[str, np.ndarray], labels: np.ndarray, blocks: int) -> Measurement:
-    evidence, belief = whole["evidence"], whole["belief"]
-    subjects, cases, classes = evidence.shape
-    true = np.eye(classes, dtype=bool)[labels]  # (cases, labels)
+def _summary(
+    engine: RateEngine, whole: dict[str, np.ndarray], probe: Probe, blocks: int, counted: Sequence[str]
+) -> Measurement:
+    evidence, belief, labels = whole["evidence"], whole["belief"], probe.labels.numpy()
+    subjects, cases, versions = evidence.shape
+    true = np.eye(versions, dtype=bool)[probe.real.numpy()]  # (cases, versions)
 
     def real(array: np.ndarray) -> np.ndarray:
         return array[:, true]
@@ -209,8 +242,9 @@ def _summary(engine: RateEngine, whole: dict[str, np.ndarray], labels: np.ndarra
     for place, area in enumerate(engine.areas):
         good, noise = whole[f"goodness/{area}"], whole[f"noise/{area}"]
         p_good, p_bad = (engine.p_positive(area, torch.from_numpy(g)).numpy() for g in (good, noise))
-        p_label.append(p_good)
-        p_noise.append(p_bad)
+        if area in counted:
+            p_label.append(p_good)
+            p_noise.append(p_bad)
         by_kind = {"pos": (real(good), real(p_good)), "neg": (wrong(good), wrong(p_good)), "noise": (noise, p_bad)}
         for kind, (values, chance) in by_kind.items():
             here = (slice(None), place, slice(values.shape[-1]))
@@ -220,15 +254,18 @@ def _summary(engine: RateEngine, whole: dict[str, np.ndarray], labels: np.ndarra
     p_bar = np.concatenate(p_label, axis=-1).mean(-1)
     p_bar_noise = np.concatenate(p_noise, axis=-1).mean(-1)
 
-    believed_wrong = np.where(true, 0.0, belief)
+    # Negative data are drawn as the softmax believes in them; a hybrid is all there is where labels are not shown.
+    believed_wrong = np.where(true, 0.0, belief if probe.hybrids is None else 1.0)
     share = believed_wrong / np.maximum(believed_wrong.sum(-1, keepdims=True), 1e-30)
-    row["err_goodness"] = (evidence.argmax(-1) != labels).mean(-1)
+    row["err_goodness"] = (evidence.argmax(-1) != probe.real.numpy()).mean(-1)
     row["err_softmax"] = (belief.argmax(-1) != labels).mean(-1)
     row["fp_neg"] = (wrong(p_bar) > 0.5).mean(-1)
     row["fp_noise"] = (p_bar_noise > 0.5).mean(-1)
     row["miss"] = (real(p_bar) <= 0.5).mean(-1)
     row["dprime"] = dprime(real(evidence), wrong(evidence))
-    row["criterion"] = criterion(1.0 - row["miss"], row["fp_neg"], hits_of=cases, false_alarms_of=cases * (classes - 1))
+    row["criterion"] = criterion(
+        1.0 - row["miss"], row["fp_neg"], hits_of=cases, false_alarms_of=cases * (versions - 1)
+    )
     row["auroc"] = auroc(real(evidence), wrong(evidence))
     row["sleep_drive"] = (share * p_bar).sum(-1).mean(-1)
     row["wake_drive"] = (1.0 - real(p_bar)).mean(-1)

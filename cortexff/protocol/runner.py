@@ -15,18 +15,18 @@ import torch
 
 from cortexff import readout
 from cortexff.engines import ranks
-from cortexff.engines.rate import RateEngine, best_precision
-from cortexff.engines.state import Plasticity, RateDynamics
+from cortexff.engines.rate import RateEngine, best_precision, check_steps
+from cortexff.engines.state import RateDynamics
 from cortexff.errors import CortexffError
-from cortexff.graph import hidden_areas, only_area, with_goodness
+from cortexff.graph import has_context, hidden_areas, only_area, with_goodness
 from cortexff.log import Log, Variable
 from cortexff.protocol import checkpoint
 from cortexff.protocol.cohort import Cohort
+from cortexff.protocol.lesson import Lessons
+from cortexff.protocol.presentation import Presentation
 from cortexff.protocol.probe import STIMULUS_VARIABLES, VARIABLES, Measurement, Probe, measure
 from cortexff.protocol.schedule import PHASES, Protocol, Stage, decay, probe_updates, stage_lengths
-from cortexff.random_streams import generator
 from cortexff.stimuli.images import Images
-from cortexff.stimuli.labels import hard_negatives, one_hot, random_negatives
 
 ROW_VARIABLES = {
     "update": Variable(("probe",), "updates", "updates since the condition began", dtype="i8"),
@@ -35,6 +35,14 @@ ROW_VARIABLES = {
     # Updates and stage are coordinates, so that xarray plots against them.
     **{name: dataclasses.replace(variable, coordinates="update stage") for name, variable in VARIABLES.items()},
 }
+PICTURES = {
+    "receptive_fields": Variable(
+        ("subject", "unit", "pixel"), "1", "weights from the image to units of the first hidden area, evenly chosen"
+    ),
+    "image_examples": Variable(("example", "pixel"), "1", "the first images that were probed"),
+    "hybrid_examples": Variable(("subject", "example", "pixel"), "1", "the hybrids they were told from"),
+}
+EXAMPLES = 10
 REACHED = Variable(("subject",), "1", "whether the subject met the stage's criterion, 'until'", dtype="i1")
 
 
@@ -147,12 +155,10 @@ class Run:
         segments = plan(protocol, len(images.training_labels))
         self.segments = [segment for segment in segments if variants is None or segment.variant in variants]
         check_fit(protocol, net, images)
-        self.retina, self.label = only_area(net, "input"), only_area(net, "context")
-        self.training_images = torch.from_numpy(images.training_images)
-        self.training_labels = torch.from_numpy(images.training_labels)
+        self.presentation = Presentation.of(protocol.stimuli, net, images)
+        self.lessons = Lessons(images, self.presentation, len(self.subjects))
         self.position = Position()
         self.ends: dict[str, Cohort] = {}  # condition → its cohort at the end, where another starts from it
-        self.order = lru_cache(maxsize=4 * len(self.subjects))(self._order)
 
     # --------------------------------------------------------------- the course
 
@@ -202,13 +208,12 @@ class Run:
     def _live(self, engine: RateEngine, protocol: Protocol, segment: Segment, everyone: Cohort) -> None:
         """One stage: updates, and probes between them."""
         stage, position = segment.stage, self.position
-        probes = set(probe_updates(stage, segment.updates, self._per_epoch(protocol)))
+        probes = set(probe_updates(stage, segment.updates, self.lessons.per_epoch(protocol)))
         found = None
         unseen = segment.first and position.updates == 0 and not position.rows.get(segment.group)
         if unseen or segment.updates == 0:
             found = self._probe(engine, protocol, segment, everyone, 0)
         cohort = everyone if len(position.active) == len(self.subjects) else everyone.select(position.active)
-        plasticity = Plasticity(**protocol.plasticity_of(stage).model_dump())
         while position.updates < segment.updates and position.active:
             if ranks.any_of(self.listener.stop(), self.device):
                 self._put_back(everyone, cohort)
@@ -216,9 +221,8 @@ class Run:
                 raise Interrupted
             factor = decay(stage, position.updates / segment.updates)
             step = 1
-            if PHASES[stage.phase]:
-                rated = dataclasses.replace(plasticity, learning_rate=plasticity.learning_rate * factor)
-                self._update(engine, protocol, stage, cohort, rated, factor)
+            if PHASES[stage.phase] or stage.train_softmax:
+                self.lessons.update(engine, cohort, protocol, stage, factor)
             else:  # nothing changes until the next probe
                 step = min(probe for probe in probes if probe > position.updates) - position.updates
             position.updates += step
@@ -244,69 +248,12 @@ class Run:
         if stage.probe_on == "test" and segment.last:
             for name, variable in STIMULUS_VARIABLES.items():
                 self.log.write(segment.group, name, found.stimuli[name], variable)
+            for name, picture in self._pictures(engine, protocol, segment, everyone):
+                self.log.write(segment.group, name, picture, PICTURES[name])
 
     def _put_back(self, everyone: Cohort, cohort: Cohort) -> None:
         if cohort is not everyone and self.position.active:
             everyone.replace(self.position.active, cohort)
-
-    # --------------------------------------------------------------- one update
-
-    def _update(
-        self,
-        engine: RateEngine,
-        protocol: Protocol,
-        stage: Stage,
-        cohort: Cohort,
-        plasticity: Plasticity,
-        factor: float,
-    ) -> None:
-        """Show each subject its next minibatch and let it learn from it."""
-        minibatch = protocol.stimuli.minibatch
-        share = ranks.share(minibatch)
-        chosen = torch.from_numpy(np.stack([self._cases(protocol, s, a)[share] for s, a in self._ages(cohort)]))
-        labels = self.training_labels[chosen].to(engine.device)
-        images = {self.retina: self.training_images[chosen].unsqueeze(2).to(engine.device)}
-        is_positive = PHASES[stage.phase]
-        percept = engine.look(cohort.state, images)
-        shown = {True: labels}
-        if stage.train_softmax or False in is_positive:
-            heard = readout.softmax_heard(engine, percept)
-            belief = readout.belief(cohort.softmax, heard)
-            if False in is_positive:
-                streams = [generator(protocol.seed, s, "negatives", a) for s, a in self._ages(cohort)]
-                if protocol.stimuli.negatives == "hard_labels":
-                    shown[False] = hard_negatives(belief, labels, streams, share.start)
-                else:
-                    shown[False] = random_negatives(labels, self.images.classes, streams, share.start)
-            if stage.train_softmax:
-                settings = protocol.readout.softmax
-                readout.learn_softmax(
-                    cohort.softmax,
-                    heard,
-                    belief,
-                    labels,
-                    settings.learning_rate * factor,
-                    weight_cost=settings.weight_cost,
-                    minibatch=minibatch,
-                )
-        versions = torch.stack([one_hot(shown[real], self.images.classes) for real in is_positive], dim=2)
-        engine.learn(cohort.state, percept, {self.label: versions}, images, is_positive, plasticity, minibatch)
-        cohort.age += 1
-
-    def _ages(self, cohort: Cohort) -> Iterator[tuple[int, int]]:
-        yield from zip(cohort.subjects, cohort.age.tolist(), strict=True)
-
-    def _per_epoch(self, protocol: Protocol) -> int:
-        return len(self.training_labels) // protocol.stimuli.minibatch
-
-    def _cases(self, protocol: Protocol, subject: int, age: int) -> np.ndarray:
-        """Places of the training images that a subject of that age meets, (minibatch,)."""
-        epoch, batch = divmod(age, self._per_epoch(protocol))
-        size = protocol.stimuli.minibatch
-        return self.order(protocol.seed, subject, epoch)[batch * size : (batch + 1) * size]
-
-    def _order(self, seed: int, subject: int, epoch: int) -> np.ndarray:
-        return generator(seed, subject, "order", epoch).permutation(len(self.training_labels))
 
     # ------------------------------------------------------------------- probes
 
@@ -322,13 +269,30 @@ class Run:
 
     def _measure(self, engine: RateEngine, protocol: Protocol, segment: Segment, everyone: Cohort) -> Measurement:
         probe = self._stimuli(segment.stage.probe_on, segment.stage.probe_images, protocol.seed)
-        return measure(engine, everyone.state, everyone.softmax, probe, tuple(protocol.readout.steps), self.blocks)
+        window, skip_first = protocol.window, protocol.readout.skip_first
+        return measure(engine, everyone.state, everyone.softmax, probe, window, self.blocks, skip_first)
+
+    def _pictures(
+        self, engine: RateEngine, protocol: Protocol, segment: Segment, everyone: Cohort
+    ) -> Iterator[tuple[str, np.ndarray]]:
+        """What can be drawn in the shape of an image, by its name in ``PICTURES``."""
+        first, retina = engine.areas[0], self.presentation.retina
+        seen = [name for source, name in engine.sources[first] if source == retina]
+        if protocol.receptive_fields and seen:
+            units = np.linspace(0, engine.units[first] - 1, protocol.receptive_fields).round().astype(int)
+            weights = everyone.state.weights[seen[0]]
+            matrices = [engine.projections[seen[0]].matrix(weights[s : s + 1])[0, units] for s in range(len(weights))]
+            yield "receptive_fields", torch.stack(matrices).cpu().numpy()
+        probe = self._stimuli(segment.stage.probe_on, segment.stage.probe_images, protocol.seed)
+        if probe.hybrids is not None:
+            yield "image_examples", probe.images[:EXAMPLES].numpy()
+            yield "hybrid_examples", probe.hybrids[:, :EXAMPLES].numpy()
 
     @lru_cache(maxsize=4)  # noqa: B019  (a run lives as long as its process)
     def _stimuli(self, which: str, count: int | None, seed: int) -> Probe:
         images = getattr(self.images, f"{which}_images")[:count]
         labels = getattr(self.images, f"{which}_labels")[:count]
-        return Probe.of(images, labels, seed, self.subjects, self.images.classes)
+        return Probe.of(images, labels, seed, self.subjects, self.presentation)
 
     @lru_cache(maxsize=2)  # noqa: B019
     def _engine(self, variant: str) -> RateEngine:
@@ -369,10 +333,16 @@ class Run:
 
 def check_fit(protocol: Protocol, net: nx.MultiDiGraph, images: Images) -> None:
     """Model, images and every variant go together; raises CortexffError before anything is written where not."""
-    for role, needed, what in (
-        ("input", images.training_images.shape[1], "pixels"),
-        ("context", images.classes, "labels"),
-    ):
+    labels, has_label = protocol.stimuli.labels, has_context(net)
+    if has_label != (labels == "context"):
+        found, advice = ("a", "take it out, or give context") if has_label else ("no", "give pixels or none")
+        raise CortexffError(f"stimuli.labels is {labels}, but {net.graph['source']} has {found} context area: {advice}")
+    for variant in protocol.variants:
+        check_steps(net, protocol.variant(variant).engine.steps)
+    needed_of = {"input": (images.training_images.shape[1], "pixels"), "context": (images.classes, "labels")}
+    for role, (needed, what) in needed_of.items():
+        if role == "context" and not has_label:
+            continue
         area = only_area(net, role)
         units = net.nodes[area]["units"]
         if units != needed:

@@ -46,12 +46,15 @@ class Stimuli(Section):
     images: Literal["digits", "mnist", "fashion_mnist"] = "digits"
     minibatch: Annotated[int, Field(ge=1)] = 100
     validation: Count = 0  # training images held out for probes
-    negatives: Literal["hard_labels", "random_labels"] = "hard_labels"
+    labels: Literal["context", "pixels", "none"] = "context"  # clamped; in the first pixels (§3.3); not shown (§3.2)
+    negatives: Literal["hard_labels", "random_labels", "hybrids"] = "hard_labels"
+    blurs: Count = 6  # of the masks of hybrids (§3.2)
+    jitter: Count = 0  # training images are shifted by up to so many pixels each way (§3.3)
 
 
 class Engine(Section):
     damping: Annotated[float, Field(ge=0, lt=1)] = 0.3
-    steps: Annotated[int, Field(ge=1)] = 8
+    steps: Count = 8  # 0: a feed-forward net, learning from its bottom-up pass (§3.2, §3.3)
     alternating: bool = False
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: the fastest here, for the model at hand
 
@@ -78,7 +81,9 @@ class SoftmaxSettings(Section):
 
 
 class Readout(Section):
-    steps: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=2, max_length=2)] = [3, 5]  # first and last
+    # First and last step over which goodness is averaged; of no meaning in a feed-forward net.
+    steps: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=2, max_length=2)] = [3, 5]
+    skip_first: bool = False  # leave out the goodness of the first hidden area (§3.3)
     softmax: SoftmaxSettings = SoftmaxSettings()
 
 
@@ -140,6 +145,7 @@ class Protocol(Section):
     plasticity: PlasticitySettings
     readout: Readout = Readout()
     goodness: GoodnessSettings = GoodnessSettings()
+    receptive_fields: Count = 0  # units of the first hidden area whose weights from the image are kept, and drawn
     subjects: Annotated[int, Field(ge=1)] = 1
     seed: Count = 0
     stages: Annotated[dict[Name, Stage], Field(min_length=1)]
@@ -173,13 +179,24 @@ class Protocol(Section):
                     words = f"variant {name} cannot change '{key}' (it can: {', '.join(IN_VARIANTS)})"
                     raise Mistake(words, "variants", name, key)
         for name, stage in self.stages.items():
+            if stage.phase == "sleep" and stage.train_softmax and self.stimuli.labels == "none":
+                words = f"stage {name} shows hybrids alone: it has no image to train the softmax on"
+                raise Mistake(words, "stages", name, "train_softmax")
             if stage.probe_on == "validation" and not self.stimuli.validation:
                 words = f"stage {name} probes on validation images, but stimuli.validation is 0"
                 raise Mistake(words, "stages", name, "probe_on")
-        if not self.readout.steps[0] <= self.readout.steps[1] <= self.engine.steps:
+        if self.engine.steps and not self.readout.steps[0] <= self.readout.steps[1] <= self.engine.steps:
             words = f"readout.steps {self.readout.steps} must lie within 1 to engine.steps {self.engine.steps}"
             raise Mistake(words, "readout", "steps")
+        if (self.stimuli.labels == "none") != (self.stimuli.negatives == "hybrids"):
+            words = "stimuli.labels none and stimuli.negatives hybrids go together: give both or neither"
+            raise Mistake(words, "stimuli", "negatives")
         return self
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """First and last moment over which goodness is averaged; a feed-forward net has one."""
+        return (self.readout.steps[0], self.readout.steps[1]) if self.engine.steps else (1, 1)
 
     def plasticity_of(self, stage: Stage) -> PlasticitySettings:
         """The plasticity of a stage: the protocol's, with the stage's own changes."""

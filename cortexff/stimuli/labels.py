@@ -51,9 +51,3 @@ def random_negatives(labels: Tensor, classes: int, streams: Sequence[np.random.G
     """Wrong labels drawn evenly, never the true one; shapes as in :func:`hard_negatives`."""
     drawn = np.stack([stream.integers(1, classes, first + labels.shape[1])[first:] for stream in streams])
     return (labels + torch.from_numpy(drawn).to(labels.device)) % classes
-
-
-def shuffled_pixels(images: Tensor, streams: Sequence[np.random.Generator]) -> Tensor:
-    """Noise with the pixels of real images: each image's pixels in an order of its own, (subjects, cases, pixels)."""
-    orders = np.stack([stream.random(images.shape[1:]).argsort(-1) for stream in streams])
-    return images.gather(-1, torch.from_numpy(orders).to(images.device))
