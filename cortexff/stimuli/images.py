@@ -175,8 +175,10 @@ def _unheld(name: str, shape: tuple[int, int], training: tuple, test: tuple) -> 
 
 def _read_pair(name: str, folder: Path, part: str, progress: bool) -> tuple[tuple[int, int], np.ndarray, np.ndarray]:
     """Shape of an image, images and labels of one part, ``train`` or ``t10k``."""
-    images_path = _find_or_fetch(name, folder, f"{part}-images-idx3-ubyte.gz", progress)
-    labels_path = _find_or_fetch(name, folder, f"{part}-labels-idx1-ubyte.gz", progress)
+    images_path, labels_path = (
+        find_or_fetch(name, folder / f"{part}-{kind}-ubyte.gz", ADDRESSES[name], SHA256[name], progress)
+        for kind in ("images-idx3", "labels-idx1")
+    )
     images, labels = read_idx(images_path), read_idx(labels_path)
     for path, array, dimensions in ((images_path, images, 3), (labels_path, labels, 1)):
         if array.ndim != dimensions:
@@ -203,17 +205,25 @@ def data_folder() -> Path:
     return pooch.os_cache("cortexff")
 
 
-def _find_or_fetch(name: str, folder: Path, file: str, progress: bool) -> Path:
-    """Path of one of the publisher's files, with or without its ``.gz``; fetched first where there is neither."""
-    for path in (folder / file, folder / file.removesuffix(".gz")):
-        if os.path.isfile(path):  # unlike Path.is_file, no exception from a folder that may not be entered
-            return path
+def find_or_fetch(name: str, path: Path, address: str, sha256: dict[str, str], progress: bool) -> Path:
+    """Path of one of the publisher's files, with or without its ``.gz``; fetched first where there is neither.
+
+    name     the set it belongs to, for the error
+    path     where it should lie
+    address  of the folder it is fetched from
+    sha256   of each file in that folder
+    raises   CortexffError: it cannot be fetched, or it is another file than expected
+    """
+    folder, file = path.parent, path.name
+    for found in (path, folder / file.removesuffix(".gz")):
+        if os.path.isfile(found):  # unlike Path.is_file, no exception from a folder that may not be entered
+            return found
 
     import pooch
     from requests import RequestException
 
     pooch.get_logger().setLevel("CRITICAL")  # the bar and our own error say all there is to say
-    store = pooch.create(folder, base_url=ADDRESSES[name], registry=SHA256[name], retry_if_failed=1)
+    store = pooch.create(folder, base_url=address, registry=sha256, retry_if_failed=1)
     missing = f"{name}: {file} is not in {folder}"
     advice = f"set CORTEXFF_DATA to a folder that has {folder.name}/{file}"
     try:
