@@ -15,6 +15,7 @@ from cortexff.errors import CortexffError
 from cortexff.graph import (
     Goodness,
     afferents,
+    has_context,
     hidden_areas,
     json_schema,
     load_model,
@@ -653,7 +654,20 @@ def test_every_model_loads(path):
     assert net.graph["description"]
     assert net.graph["text"] == path.read_text(encoding="utf-8")
     assert nx.is_weakly_connected(net)
-    assert (only_area(net, "input"), only_area(net, "context")) == ("retina", "label")
+    assert only_area(net, "input") == "retina"
+    assert not has_context(net) or only_area(net, "context") == "label"
+
+
+def test_the_grid_of_note_8():
+    """4x4, stride 6, 10x10 fields, 128 channels; 3x3 with 220 and 2x2 with 512, each reading 4 adjacent grid points."""
+    net = load_model("mnist_local")
+    assert [net.nodes[area]["units"] for area in hidden_areas(net)] == [2048, 1980, 2048]  # "approximately 2000"
+    masks = {}
+    for source, target, field in net.edges(data="receptive_field"):
+        shapes = [net.nodes[area]["shape"] for area in (source, target)]
+        masks[target] = connection_mask(*shapes, field)
+    assert [set(masks[area].sum(1)) for area in ("V1", "V2", "V3")] == [{100}, {4 * 128}, {4 * 220}]
+    assert masks["V1"].any(0).all()  # no pixel is left out
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,48 @@
+"""Every protocol that cortexff brings is read in all its presets, and its quick one is carried out to the end."""
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from cortexff.description import parse, read_text
+from cortexff.engines.rate import check_steps
+from cortexff.graph import has_context, load_model
+from cortexff.protocol.__main__ import command
+from cortexff.protocol.schedule import load_protocol
+from cortexff.resources import find, names
+
+torch.set_num_threads(1)
+PROTOCOLS = names("protocols")
+
+
+def presets_of(name: str) -> list[str]:
+    return ["default", *parse(read_text(find("protocols", name)), name)["presets"]]
+
+
+@pytest.mark.parametrize(("name", "preset"), [(name, preset) for name in PROTOCOLS for preset in presets_of(name)])
+def test_every_preset_names_a_model_that_fits_it(name, preset):
+    protocol = load_protocol(name, preset)
+    net = load_model(protocol.model)
+    assert has_context(net) is (protocol.stimuli.labels == "context")
+    for variant in protocol.variants:
+        check_steps(net, protocol.variant(variant).engine.steps)
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_the_quick_preset_runs_to_the_end(name, tmp_path):
+    out = tmp_path / f"{name}.h5"
+    done = CliRunner().invoke(command, [name, "--preset", "quick", "--out", str(out), "--json", "--progress", "none"])
+    assert done.exit_code == 0, done.output
+    rows = json.loads(done.stdout)
+    assert rows and all(row["protocol"] == name and row["ours"] is not None for row in rows)
+    with h5py.File(out) as file:
+        assert file.attrs["status"] == "finished"
+        assert len(file["table/ours"]) == len(rows) and np.isfinite(file["table/ours"][:]).all()
+    pictures = list(tmp_path.glob("*.png"))
+    assert pictures and all(picture.stat().st_size > 10_000 for picture in pictures)
+    if load_protocol(name, "quick").receptive_fields:
+        assert out.with_name(f"{name}_receptive_fields.png") in pictures
