@@ -292,3 +292,80 @@ def test_a_network_that_diverged_has_no_rates():
     for name in ("fp_neg", "fp_noise", "miss", "dprime", "criterion", "auroc", "sleep_drive", "wake_drive"):
         assert np.isnan(row[name][1]), name
         np.testing.assert_array_equal(row[name][[0, 2]], whole[name][[0, 2]])
+
+
+# ------------------------------------------------------------------------ feed-forward nets
+
+
+class Chain:
+    """A feed-forward net of two areas, as plain float64, and what it makes of an image."""
+
+    def __init__(self, seed: int = 3) -> None:
+        areas = {"retina": {"role": "input", "shape": [3, 3]}, "V1": {"units": 8}, "V2": {"units": 6}}
+        projections = [{"from": "retina", "to": "V1"}, {"from": "V1", "to": "V2"}]
+        net = parse_model(json.dumps({"format": "cortexff-model/1", "areas": areas, "projections": projections}))
+        self.engine = RateEngine(net, RateDynamics(steps=0))
+        self.state, self.softmax = cohort(self.engine, [seed])
+
+    def goodness(self, image: np.ndarray) -> np.ndarray:
+        """Log odds of both areas: goodness minus units."""
+        return np.array([(y**2).sum() - len(y) for y in self.pass_up(image)])
+
+    def pass_up(self, image: np.ndarray) -> list[np.ndarray]:
+        first, second = (w[0].double().numpy() for w in self.state.weights.values())
+        biases = [b[0].double().numpy() for b in self.state.biases.values()]
+        y1 = np.maximum(first @ heard(image) + biases[0], 0)
+        return [y1, np.maximum(second @ heard(y1) + biases[1], 0)]
+
+    def probed(self, labels: str, skip_first: bool) -> tuple[Probe, dict[str, np.ndarray]]:
+        random = np.random.default_rng(0)
+        images, present = (
+            random.random((CASES, PIXELS), dtype=np.float32),
+            Presentation(labels, "retina", None, (3, 3), LABELS, blurs=1),
+        )
+        probe = Probe.of(images, random.integers(0, LABELS, CASES), 0, [3], present)
+        found = measure(self.engine, self.state, self.softmax, probe, (1, 1), skip_first=skip_first)
+        return probe, {name: np.asarray(value)[0] for name, value in found.row.items()}
+
+
+@pytest.mark.parametrize("skip_first", [False, True])
+def test_labels_in_the_pixels_are_tried_one_by_one(skip_first):
+    """§3.3: every label in the input, the goodness of all but the first area; a neutral label for the softmax."""
+    chain = Chain()
+    probe, found = chain.probed("pixels", skip_first)
+    images, labels = probe.images.double().numpy(), probe.labels.numpy()
+
+    def with_label(image: np.ndarray, label: np.ndarray) -> np.ndarray:
+        return np.concatenate([label, image[LABELS:]])
+
+    odds = np.array([[chain.goodness(with_label(image, one)) for one in np.eye(LABELS)] for image in images])
+    counted = odds[..., int(skip_first) :]
+    assert found["err_goodness"] == pytest.approx(np.mean(counted.sum(-1).argmax(1) != labels))
+    true = np.eye(LABELS, dtype=bool)[labels]
+    assert found["fp_neg"] == pytest.approx(np.mean(sigmoid(counted[~true]).mean(-1) > 0.5))
+    noise = np.array(
+        [chain.goodness(with_label(n, np.eye(LABELS)[k])) for n, k in zip(probe.noise[0].numpy(), labels, strict=True)]
+    )
+    assert found["fp_noise"] == pytest.approx(np.mean(sigmoid(noise[:, int(skip_first) :]).mean(-1) > 0.5))
+    np.testing.assert_allclose(found["goodness_pos"][:, 0], odds[true].mean(0) + np.array([8, 6]), rtol=1e-4)
+    neutral = [chain.pass_up(with_label(image, np.full(LABELS, 1 / LABELS)))[1] for image in images]
+    choice = [np.argmax(chain.softmax.weights[0].double().numpy() @ heard(y)) for y in neutral]
+    assert found["err_softmax"] == pytest.approx(np.mean(choice != labels))
+
+
+def test_images_are_told_from_their_hybrids():
+    """§3.2: no label is shown; the softmax hears the image alone."""
+    chain = Chain()
+    probe, found = chain.probed("none", False)
+    real = np.array([chain.goodness(image).sum() for image in probe.images.double().numpy()])
+    hybrid = np.array([chain.goodness(image) for image in probe.hybrids[0].double().numpy()])
+    assert found["err_goodness"] == pytest.approx(np.mean(real < hybrid.sum(-1)))
+    assert found["fp_neg"] == pytest.approx(np.mean(sigmoid(hybrid).mean(-1) > 0.5))
+    assert found["sleep_drive"] == pytest.approx(sigmoid(hybrid).mean(), rel=1e-4)
+    choice = [
+        np.argmax(chain.softmax.weights[0].double().numpy() @ heard(chain.pass_up(image)[1]))
+        for image in probe.images.double().numpy()
+    ]
+    assert found["err_softmax"] == pytest.approx(np.mean(choice != probe.labels.numpy()))
+    before = probe.images.roll(1, 0)
+    assert ((probe.hybrids[0] == probe.images) | (probe.hybrids[0] == before)).all()
