@@ -66,6 +66,7 @@ RECOVERY = {"fp_neg": "wrong labels called real", "miss": "real data missed"}
 ERRORS = {"err_goodness": "Label of highest goodness", "err_softmax": "Label by the one-pass softmax"}
 MOMENTS = {"frozen": "before", "deprived": "deprived", "recovered": "recovered", "overslept": "overslept"}
 KINDS = {"real data": SKY, "wrong labels": ORANGE, "noise": PURPLE}
+AGREEMENT = {"pos": "real data", "neg": "wrong label", "noise": "noise"}
 SIGNS = {"max": ("high", "above"), "min": ("low", "below")}  # activity on real data; side of θ that is called real
 READING = "thin lines: subjects; bold: their mean; band: its 95 % t interval, cut at the axes"
 
@@ -96,6 +97,8 @@ def draw(path: str | Path) -> list[Path]:
         for found in (groups for conditions in variants.values() for groups in conditions.values()):
             if "receptive_fields" in found:
                 sheets[f"{path.stem}_receptive_fields"] = _receptive_fields(found, file.attrs)
+            if "agreement_pos" in found and len(found["update"]) > 1:
+                sheets[f"{path.stem}_agreement"] = _agreement(variants, file.attrs)
             if "hybrid_examples" in found:
                 sheets[f"{path.stem}_hybrids"] = _hybrids(found, file.attrs)
         pictures = []
@@ -184,6 +187,34 @@ def _learning_sheet(variants: Mapping[str, Conditions], protocol: Protocol, abou
         axes.set_yticks(ticks, labels=[f"{tick:g}" for tick in ticks])
         axes.set_yticks([], minor=True)
         axes.tick_params(labelleft=axes in rows[:, 0])
+    return figure
+
+
+def _agreement(variants: Mapping[str, Conditions], about: Mapping[str, Any]) -> Figure:
+    """A row for each variant, a column for each area: do drives from above and below agree, or cancel (§3.5)?"""
+    found = {
+        name: next(c for c in conditions.values() if len(c["update"]) > 1) for name, conditions in variants.items()
+    }
+    areas = next(iter(found.values())).file["area"].asstr()[:].tolist()
+    height = 1.25 + 1.6 * len(found)
+    figure = _titled(WIDTH, height, about)
+    edges = {"left": 0.1, "right": 0.985, "bottom": 0.66 / height, "top": 1 - 0.75 / height}
+    rows = figure.add_gridspec(len(found), len(areas), hspace=0.25, wspace=0.06, **edges).subplots(
+        squeeze=False, sharex=True, sharey=True
+    )
+    for row, (variant, data) in zip(rows, found.items(), strict=True):
+        for place, axes in enumerate(row):
+            axes.axhline(0, color=GREY, linewidth=0.6)
+            for (kind, label), colour in zip(AGREEMENT.items(), KINDS.values(), strict=True):
+                _curve(axes, data["update"][:], data[f"agreement_{kind}"][..., place].astype(float), colour, label)
+        row[0].set_ylabel(f"{variant}\ncosine")
+    for above, below, area in zip(rows[0], rows[-1], areas, strict=True):
+        above.set_title(area, weight="bold")
+        below.set_xlabel("Updates")
+    rows[0, 0].legend(loc="upper left", ncols=3, borderaxespad=0.1)
+    figure.text(
+        0.5, 0.26 / height, "above 0: drives from above and below agree; below 0: they cancel", ha="center", size=6
+    )
     return figure
 
 

@@ -247,7 +247,7 @@ def test_a_wrong_file_from_the_network_is_refused(data, monkeypatch):
         message = error_of(load, "fashion_mnist")
         server.shutdown()
     assert "train-images-idx3-ubyte.gz is not in" in message
-    assert "is not the publisher's file (its SHA-256 differs)" in message
+    assert "is not the publisher's file (its checksum differs)" in message
     assert list((data / "fashion-mnist").iterdir()) == []
 
 

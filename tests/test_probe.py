@@ -11,7 +11,7 @@ from cortexff.graph import parse_model, with_goodness
 from cortexff.log import Variable
 from cortexff.protocol import probe as probe_file
 from cortexff.protocol.presentation import Presentation
-from cortexff.protocol.probe import STIMULUS_VARIABLES, VARIABLES, Probe, measure
+from cortexff.protocol.probe import CANCELLATION, STIMULUS_VARIABLES, VARIABLES, Probe, measure
 from cortexff.readout import SoftmaxState, start_softmax
 
 torch.set_num_threads(1)  # the arrays are tiny: threads would only cost time
@@ -292,6 +292,36 @@ def test_a_network_that_diverged_has_no_rates():
     for name in ("fp_neg", "fp_noise", "miss", "dprime", "criterion", "auroc", "sleep_drive", "wake_drive"):
         assert np.isnan(row[name][1]), name
         np.testing.assert_array_equal(row[name][[0, 2]], whole[name][[0, 2]])
+
+
+# ------------------------------------------------------------------------ §3.5: does what comes from above cancel?
+
+
+def test_drives_from_below_and_above_are_compared():
+    engine = engine_of()
+    state, softmax = cohort(engine)
+    probe = probe_of()
+    found = measure(engine, state, softmax, probe, STEPS, blocks=2, cancellation=True).row
+    assert {name for name in found if name in CANCELLATION} == set(CANCELLATION)
+    for place, subject in enumerate(SUBJECTS):
+        brain, energies = Brain(state, softmax, place, 1.0, False), {}
+        for case, label in enumerate(probe.labels.tolist()):
+            pictures = {"pos": probe.images[case], "neg": probe.images[case], "noise": probe.noise[place, case]}
+            for kind, picture in pictures.items():
+                shown = (label + 1) % LABELS if kind == "neg" else label
+                image, context = picture.double().numpy(), np.eye(LABELS)[shown]
+                after = brain.settle(image, shown)[STEPS[1] - 1]
+                below = {"V1": "retina→V1", "V2": "V1→V2"}
+                above = {"V1": "V2→V1", "V2": "label→V2"}
+                said = {area: heard(y) for area, y in {**after, "retina": image, "label": context}.items()}
+                for area in BLOCKS:
+                    b, t = (brain.weights[of[area]] @ said[of[area].split("→")[0]] for of in (below, above))
+                    energies.setdefault((kind, area), []).append((b @ b, t @ t, b @ t))
+        for (kind, area), values in energies.items():
+            b2, t2, bt = np.mean(values, axis=0)
+            at = (place, list(BLOCKS).index(area))
+            assert found[f"agreement_{kind}"][at] == pytest.approx(bt / np.sqrt(b2 * t2), abs=1e-4)
+            assert found[f"cancellation_{kind}"][at] == pytest.approx(1 - (b2 + t2 + 2 * bt) / b2, abs=1e-3), subject
 
 
 # ------------------------------------------------------------------------ feed-forward nets

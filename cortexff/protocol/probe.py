@@ -63,6 +63,18 @@ VARIABLES = {
     "rate": Variable(_BLOCK[:3], "activity", "mean activity on real data", "E[y]"),
     "active_frac": Variable(_BLOCK[:3], "1", "share of units that are active on real data", "P(y > 0)"),
 }
+CANCELLATION = {
+    f"{name}_{k}": Variable(_BLOCK[:3], "1", f"{meaning}, {v}", f"{formula}, after the last step of the readout")
+    for name, meaning, formula in (
+        (
+            "cancellation",
+            "share of the drive from below that the drive from above takes away",
+            "1 − E[‖b + t‖²] / E[‖b‖²]",
+        ),
+        ("agreement", "cosine of the drives from below and from above; −1: they cancel", "E[b·t] / √(E[‖b‖²] E[‖t‖²])"),
+    )
+    for k, v in {**KINDS, "neg": "images with the label after the true one"}.items()
+}
 STIMULUS_VARIABLES = {
     "goodness_by_stimulus": Variable(
         ("subject", "stimulus", "label", "area"), "activity²", "goodness of each stimulus with each label", "Σ_blocks G"
@@ -134,16 +146,18 @@ def measure(
     steps: tuple[int, int],
     blocks: int = 1,
     skip_first: bool = False,
+    cancellation: bool = False,
 ) -> Measurement:
     """Every metric of every subject, plasticity off; NaN in all of a subject whose network has diverged.
 
     steps       first and last step over which goodness is averaged, from 1
     blocks      length of the block axis; areas with fewer blocks are filled up with NaN
     skip_first  leave the first hidden area out of what decides (§3.3)
+    cancellation  measure what is in ``CANCELLATION`` too
     """
     counted = engine.areas[1:] if skip_first else engine.areas
     chunks = _chunks(engine, softmax, probe)
-    parts = [_measure_cases(engine, state, softmax, probe, cases, steps, counted) for cases in chunks]
+    parts = [_measure_cases(engine, state, softmax, probe, cases, steps, counted, cancellation) for cases in chunks]
     mine, count = ranks.share(len(probe.labels)), len(probe.labels)
     whole = {}
     for name in parts[0]:
@@ -174,13 +188,22 @@ def _measure_cases(
     cases: slice,
     steps: tuple[int, int],
     counted: Sequence[str],
+    cancellation: bool,
 ) -> dict[str, Tensor]:
     """Raw measures of some cases; every array is (subjects, cases, ...)."""
     present, labels, which = probe.presentation, probe.labels[cases].to(engine.device), probe.real[cases]
     subjects, count = len(softmax.weights), len(labels)
     activity: dict[str, list[Tensor]] = {f"{what}/{a}": [] for what in ("rate", "active") for a in engine.areas}
 
+    last: dict[str, Tensor] = {}  # area → activity after the last step read, of the real version and a negative one
+    last_of_noise: dict[str, Tensor] = {}
+
     def watch(moment: Moment) -> None:
+        if cancellation and moment.step == steps[1]:
+            for area in moment.areas:
+                shown = moment.activity[area].expand(-1, -1, probe.versions, -1)
+                pair = (which, (which + 1) % probe.versions)
+                last[area] = torch.stack([shown[:, torch.arange(count), version] for version in pair], dim=2)
         if steps[0] <= moment.step <= steps[1]:
             for area in moment.areas:
                 shown = moment.activity[area].expand(-1, -1, probe.versions, -1)
@@ -204,7 +227,12 @@ def _measure_cases(
     noisy, true = (
         present.labelled(noise, labels[None, :, None]) if probe.hybrids is None else (present.plain(noise), {})
     )
-    noise_trace = readout.goodness_trace(engine, state, engine.look(state, noisy), true, engine.areas)
+
+    def watch_noise(moment: Moment) -> None:
+        if cancellation and moment.step == steps[1]:
+            last_of_noise.update({area: moment.activity[area].clone() for area in moment.areas})
+
+    noise_trace = readout.goodness_trace(engine, state, engine.look(state, noisy), true, engine.areas, watch_noise)
 
     goodness = {area: readout.window(steps_of, steps) for area, steps_of in trace.items()}
     if present.labels == "pixels":  # the softmax hears a neutral label
@@ -216,7 +244,37 @@ def _measure_cases(
         "decision_steps": len(by_step) - settled + 1,
         **{f"goodness/{area}": good for area, good in goodness.items()},
         **{f"noise/{area}": readout.window(steps_of, steps)[:, :, 0] for area, steps_of in noise_trace.items()},
+        **(
+            _drives(
+                engine,
+                state,
+                "data",
+                last,
+                *present.labelled(images, torch.stack([labels, (labels + 1) % present.classes], -1)[None]),
+            )
+            | _drives(engine, state, "noise", last_of_noise, noisy, true)
+            if cancellation
+            else {}
+        ),
         **{name: torch.stack(values).mean(0) for name, values in activity.items()},
+    }
+
+
+def _drives(
+    engine: RateEngine,
+    state: RateState,
+    what: str,
+    activity: dict[str, Tensor],
+    images: dict[str, Tensor],
+    context: dict[str, Tensor],
+) -> dict[str, Tensor]:
+    """Energy of the drives from below and from above, and their product: (subjects, cases, versions)."""
+    heard = {**images, **context, **activity}
+    below, above = (engine.arriving(state, heard, kind) for kind in ("bottom_up", "top_down"))
+    return {
+        f"{name}/{what}/{area}": (one[area] * other[area]).sum(-1)
+        for area in engine.areas
+        for name, one, other in (("below", below, below), ("above", above, above), ("both", below, above))
     }
 
 
@@ -272,6 +330,14 @@ def _summary(
     row["decision_steps"] = whole["decision_steps"].mean(-1)
     row["rate"] = np.stack([whole[f"rate/{area}"].mean(-1) for area in engine.areas], axis=-1)
     row["active_frac"] = np.stack([whole[f"active/{area}"].mean(-1) for area in engine.areas], axis=-1)
+    for kind, (what, version) in {"pos": ("data", 0), "neg": ("data", 1), "noise": ("noise", 0)}.items():
+        if f"below/{what}/{engine.areas[0]}" in whole:
+            below, above, both = (
+                np.stack([whole[f"{name}/{what}/{area}"][..., version].mean(1) for area in engine.areas], axis=-1)
+                for name in ("below", "above", "both")
+            )
+            row[f"cancellation_{kind}"] = -(2 * both + above) / np.maximum(below, 1e-30)
+            row[f"agreement_{kind}"] = both / np.maximum(np.sqrt(below * above), 1e-30)
     sane = np.isfinite(evidence).all((1, 2)) & np.isfinite(p_bar_noise).all(1)
     row = {name: np.where(sane.reshape(-1, *[1] * (value.ndim - 1)), value, np.nan) for name, value in row.items()}
     stimuli = {

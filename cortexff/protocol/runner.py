@@ -24,17 +24,26 @@ from cortexff.protocol import checkpoint
 from cortexff.protocol.cohort import Cohort
 from cortexff.protocol.lesson import Lessons
 from cortexff.protocol.presentation import Presentation
-from cortexff.protocol.probe import STIMULUS_VARIABLES, VARIABLES, Measurement, Probe, measure
-from cortexff.protocol.schedule import PHASES, Protocol, Stage, decay, probe_updates, stage_lengths
+from cortexff.protocol.probe import CANCELLATION, STIMULUS_VARIABLES, VARIABLES, Measurement, Probe, measure
+from cortexff.protocol.schedule import PHASES, Protocol, Stage, decay, probe_updates, split_metric, stage_lengths
 from cortexff.stimuli.images import Images
 
 ROW_VARIABLES = {
     "update": Variable(("probe",), "updates", "updates since the condition began", dtype="i8"),
     "stage": Variable(("probe",), "1", "stage of the condition", dtype="str"),
     "age": Variable(("probe", "subject"), "updates", "updates that each subject has lived through", dtype="i8"),
-    # Updates and stage are coordinates, so that xarray plots against them.
-    **{name: dataclasses.replace(variable, coordinates="update stage") for name, variable in VARIABLES.items()},
 }
+
+
+def row_variables(protocol: Protocol) -> dict[str, Variable]:
+    """What the log holds of every probe."""
+    # Updates and stage are coordinates, so that xarray plots against them.
+    measured = VARIABLES | CANCELLATION if protocol.cancellation else VARIABLES
+    return ROW_VARIABLES | {
+        name: dataclasses.replace(variable, coordinates="update stage") for name, variable in measured.items()
+    }
+
+
 PICTURES = {
     "receptive_fields": Variable(
         ("subject", "unit", "pixel"), "1", "weights from the image to units of the first hidden area, evenly chosen"
@@ -173,7 +182,7 @@ class Run:
         else:
             self.checkpoint_path.unlink(missing_ok=True)  # of an earlier run that this one replaces
             for segment in self.segments:
-                self.log.declare(segment.group, variables=ROW_VARIABLES)
+                self.log.declare(segment.group, variables=row_variables(self.protocol))
         first = self.position.segment
         for number, segment in enumerate(self.segments[first:], start=first):
             protocol = self.protocol.variant(segment.variant)
@@ -269,8 +278,8 @@ class Run:
 
     def _measure(self, engine: RateEngine, protocol: Protocol, segment: Segment, everyone: Cohort) -> Measurement:
         probe = self._stimuli(segment.stage.probe_on, segment.stage.probe_images, protocol.seed)
-        window, skip_first = protocol.window, protocol.readout.skip_first
-        return measure(engine, everyone.state, everyone.softmax, probe, window, self.blocks, skip_first)
+        options = {"skip_first": protocol.readout.skip_first, "cancellation": protocol.cancellation}
+        return measure(engine, everyone.state, everyone.softmax, probe, protocol.window, self.blocks, **options)
 
     def _pictures(
         self, engine: RateEngine, protocol: Protocol, segment: Segment, everyone: Cohort
@@ -350,9 +359,19 @@ def check_fit(protocol: Protocol, net: nx.MultiDiGraph, images: Images) -> None:
                 f"image set {images.name} has {needed} {what}, but area {area} has {units} units: "
                 f"change the area in {net.graph['source']}, or stimuli.images in the protocol"
             )
+    if ranks.count() > 1 and any(protocol.variant(v).stimuli.negatives == "other_context" for v in protocol.variants):
+        raise CortexffError("stimuli.negatives other_context: a case hears the one before it, so run it in one process")
+    measured, areas = row_variables(protocol), hidden_areas(net)
     for metric in protocol.table.metrics:
-        if metric not in VARIABLES:
-            raise CortexffError(f"table.metrics: unknown metric '{metric}' (known: {', '.join(VARIABLES)})")
+        name, area = split_metric(metric)
+        if name not in measured or name in ROW_VARIABLES:
+            known = ", ".join(name for name in measured if name not in ROW_VARIABLES)
+            raise CortexffError(f"table.metrics: unknown metric '{metric}' (known: {known})")
+        if area is not None and not ("area" in measured[name].dims and area in areas):
+            raise CortexffError(
+                f"table.metrics: '{metric}' asks for area {area}; "
+                + (f"known areas: {', '.join(areas)}" if "area" in measured[name].dims else f"{name} has no areas")
+            )
     most_blocks(protocol, net)
 
 

@@ -26,7 +26,7 @@ Count = Annotated[int, Field(ge=0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_ .-]*$")]  # names become groups of the results file
 
 # What a variant may change: the rest is common to the whole run and its file.
-IN_VARIANTS = ("goodness", "engine", "plasticity", "readout", "stages")
+IN_VARIANTS = ("goodness", "engine", "plasticity", "readout", "stages", "stimuli.negatives")
 
 PHASES = {
     "interleaved": (True, False),  # positive and negative data in every update
@@ -43,7 +43,7 @@ class Section(BaseModel):
 
 
 class Stimuli(Section):
-    images: Literal["digits", "mnist", "fashion_mnist"] = "digits"
+    images: Literal["digits", "mnist", "fashion_mnist", "cifar10"] = "digits"
     minibatch: Annotated[int, Field(ge=1)] = 100
     validation: Count = 0  # training images held out for probes
     labels: Literal["context", "pixels", "none"] = "context"  # clamped; in the first pixels (§3.3); not shown (§3.2)
@@ -176,10 +176,11 @@ class Protocol(Section):
             words = f"the table compares with '{self.table.against}', which is not among its conditions"
             raise Mistake(words, "table", "against")
         for name, changes in self.variants.items():
-            for key in changes or {}:
+            for key, value in (changes or {}).items():
+                key = f"stimuli.{'.'.join(value)}" if key == "stimuli" and isinstance(value, Mapping) else key
                 if key not in IN_VARIANTS:
                     words = f"variant {name} cannot change '{key}' (it can: {', '.join(IN_VARIANTS)})"
-                    raise Mistake(words, "variants", name, key)
+                    raise Mistake(words, "variants", name, *key.split(".")[:1])
         for name, stage in self.stages.items():
             if stage.phase == "sleep" and stage.train_softmax and self.stimuli.labels == "none":
                 words = f"stage {name} shows hybrids alone: it has no image to train the softmax on"
@@ -193,6 +194,9 @@ class Protocol(Section):
         if self.stimuli.negatives == "other_context" and not self.engine.steps:
             words = "stimuli.negatives other_context needs top-down input, but engine.steps is 0"
             raise Mistake(words, "stimuli", "negatives")
+        if self.cancellation and (self.stimuli.labels == "none" or not self.engine.steps):
+            words = "cancellation needs labels and top-down input: stimuli.labels none and engine.steps 0 have none"
+            raise Mistake(words, "cancellation")
         if (self.stimuli.labels == "none") != (self.stimuli.negatives == "hybrids"):
             words = "stimuli.labels none and stimuli.negatives hybrids go together: give both or neither"
             raise Mistake(words, "stimuli", "negatives")
@@ -211,6 +215,12 @@ class Protocol(Section):
         """The protocol with the settings of one variant in place."""
         changes = self.variants[name] or {}
         return Protocol.model_validate(merge(self.model_dump(by_alias=True), changes))
+
+
+def split_metric(metric: str) -> tuple[str, str | None]:
+    """Name of a metric of the table, and the area it is asked of: ``rate[V1]``; None for the mean over areas."""
+    name, bracket, area = metric.partition("[")
+    return (name, area.removesuffix("]")) if bracket else (name, None)
 
 
 def merge(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

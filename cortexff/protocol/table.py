@@ -13,10 +13,11 @@ import numpy as np
 
 from cortexff.analysis.statistics import Interval, mean_interval, paired_difference, sign_flip_p
 from cortexff.log import Log, Variable, open_file
-from cortexff.protocol.schedule import Protocol
+from cortexff.protocol.schedule import Protocol, split_metric
 
 PERCENT = ("err_goodness", "err_softmax", "fp_neg", "fp_noise", "miss")
 DIGITS = {"err_goodness": 2, "err_softmax": 2, "auroc": 4}  # decimal places, where not the usual
+KINDS = {"pos": "real data", "neg": "wrong labels", "noise": "noise"}
 LABELS = {
     "err_goodness": "error by goodness",
     "err_softmax": "error by softmax",
@@ -30,6 +31,8 @@ LABELS = {
     "decision_steps": "steps to decision",
     "rate": "mean rate",
     "active_frac": "active fraction",
+    **{f"cancellation_{k}": f"share cancelled from above, {v}" for k, v in KINDS.items()},
+    **{f"agreement_{k}": f"agreement from above, {v}" for k, v in KINDS.items()},
 }
 
 
@@ -96,8 +99,11 @@ def build(results: Path, protocol: Protocol, name: str, preset: str) -> list[Row
 
 
 def _last(file: h5py.File, group: str, metric: str) -> np.ndarray:
-    """A metric at the last probe of a condition, (subjects,); what is measured per area is averaged over areas."""
-    value = file[group][metric][-1].astype(float)
+    """A metric at the last probe of a condition, (subjects,): of the area asked for, or averaged over areas."""
+    name, area = split_metric(metric)
+    value = file[group][name][-1].astype(float)
+    if area is not None:
+        value = value[:, file["area"].asstr()[:].tolist().index(area)]
     return value.reshape(len(value), -1).mean(-1)
 
 
@@ -189,7 +195,8 @@ def compare(points: Mapping[str, Sequence[Row]]) -> str:
 
 def label(metric: str) -> str:
     """A metric's name in words."""
-    return LABELS.get(metric, metric)
+    name, area = split_metric(metric)
+    return LABELS.get(name, name) + (f", {area}" if area else "")
 
 
 def cell(row: Row) -> str:

@@ -1,4 +1,4 @@
-"""Image sets with labels: the 8x8 digits that scikit-learn carries, MNIST and Fashion-MNIST.
+"""Image sets with labels: the 8x8 digits that scikit-learn carries, MNIST, Fashion-MNIST and CIFAR-10.
 
 ``load(name)`` gives arrays and ``hold_out`` sets validation cases apart. MNIST and Fashion-MNIST are read in their
 publishers' own layout from ``$CORTEXFF_DATA`` (default: the user's cache folder); what is missing is fetched there.
@@ -18,12 +18,14 @@ from pathlib import Path
 import numpy as np
 
 from cortexff.errors import CortexffError
+from cortexff.stimuli import cifar
 
 ADDRESSES = {
     "mnist": "https://storage.googleapis.com/cvdf-datasets/mnist/",
     "fashion_mnist": "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+    "cifar10": "https://www.cs.toronto.edu/~kriz/",
 }
-SHA256 = {
+CHECKSUMS = {  # SHA-256, unless another kind is named
     "mnist": {
         "train-images-idx3-ubyte.gz": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
         "train-labels-idx1-ubyte.gz": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
@@ -36,6 +38,7 @@ SHA256 = {
         "t10k-images-idx3-ubyte.gz": "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
         "t10k-labels-idx1-ubyte.gz": "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
     },
+    "cifar10": {cifar.ARCHIVE: "md5:c32a1d4ab5d03f1284b67883e8d87530"},
 }
 DIGITS_TRAINING_CASES = 1400  # of 1797; the other 397 are the test set
 DIGITS_PERMUTATION_SEED = 1797  # fixed for good: every run of the digits has the same test set
@@ -46,14 +49,14 @@ class Images:
     """Labelled images, already split.
 
     name      the name that ``load`` knows them by
-    shape     (rows, columns) of one image
-    *_images  (cases, pixels) float32 between 0 (background) and 1; a row is one image in C order (row, column)
+    shape     (rows, columns) of one image, or (rows, columns, colours)
+    *_images  (cases, pixels) float32 between 0 (background) and 1; a row is one image in C order (row, column, colour)
     *_labels  (cases,) int64 from 0 to ``classes - 1``
     The validation pair is empty until ``hold_out`` fills it.
     """
 
     name: str
-    shape: tuple[int, int]
+    shape: tuple[int, ...]
     training_images: np.ndarray
     training_labels: np.ndarray
     test_images: np.ndarray
@@ -64,7 +67,7 @@ class Images:
 
 
 def load(name: str, progress: bool = False) -> Images:
-    """The image set of that name: ``digits``, ``mnist`` or ``fashion_mnist``.
+    """The image set of that name: ``digits``, ``mnist``, ``fashion_mnist`` or ``cifar10``.
 
     progress  draw a bar on standard error while a missing file is fetched
     raises    CortexffError: an unknown name, a file that cannot be fetched, or a file that is not what it should be
@@ -161,14 +164,24 @@ def _load_idx(name: str, progress: bool) -> Images:
     return _unheld(name, training_shape, tuple(training), tuple(test))
 
 
+def _load_cifar10(name: str, progress: bool) -> Images:
+    """CIFAR-10, from the publisher's files or a copy in JPEG files."""
+    folder = data_folder() / "cifar-10"
+    path = cifar.find(folder) or find_or_fetch(name, folder / cifar.ARCHIVE, ADDRESSES[name], CHECKSUMS[name], progress)
+    parts = cifar.read(path, progress)
+    pairs = [((images / np.float32(255)), labels.astype(np.int64)) for images, labels in parts.values()]
+    return _unheld(name, cifar.SHAPE, *pairs)
+
+
 LOADERS: dict[str, Callable[[str, bool], Images]] = {
     "digits": _load_digits,
     "mnist": _load_idx,
     "fashion_mnist": _load_idx,
+    "cifar10": _load_cifar10,
 }
 
 
-def _unheld(name: str, shape: tuple[int, int], training: tuple, test: tuple) -> Images:
+def _unheld(name: str, shape: tuple[int, ...], training: tuple, test: tuple) -> Images:
     """Images from an (images, labels) pair for training and one for test, with an empty validation pair."""
     return Images(name, shape, *training, *test, validation_images=training[0][:0], validation_labels=training[1][:0])
 
@@ -176,7 +189,7 @@ def _unheld(name: str, shape: tuple[int, int], training: tuple, test: tuple) -> 
 def _read_pair(name: str, folder: Path, part: str, progress: bool) -> tuple[tuple[int, int], np.ndarray, np.ndarray]:
     """Shape of an image, images and labels of one part, ``train`` or ``t10k``."""
     images_path, labels_path = (
-        find_or_fetch(name, folder / f"{part}-{kind}-ubyte.gz", ADDRESSES[name], SHA256[name], progress)
+        find_or_fetch(name, folder / f"{part}-{kind}-ubyte.gz", ADDRESSES[name], CHECKSUMS[name], progress)
         for kind in ("images-idx3", "labels-idx1")
     )
     images, labels = read_idx(images_path), read_idx(labels_path)
@@ -205,13 +218,13 @@ def data_folder() -> Path:
     return pooch.os_cache("cortexff")
 
 
-def find_or_fetch(name: str, path: Path, address: str, sha256: dict[str, str], progress: bool) -> Path:
+def find_or_fetch(name: str, path: Path, address: str, checksums: dict[str, str], progress: bool) -> Path:
     """Path of one of the publisher's files, with or without its ``.gz``; fetched first where there is neither.
 
     name     the set it belongs to, for the error
     path     where it should lie
     address  of the folder it is fetched from
-    sha256   of each file in that folder
+    checksums  of each file in that folder
     raises   CortexffError: it cannot be fetched, or it is another file than expected
     """
     folder, file = path.parent, path.name
@@ -223,7 +236,7 @@ def find_or_fetch(name: str, path: Path, address: str, sha256: dict[str, str], p
     from requests import RequestException
 
     pooch.get_logger().setLevel("CRITICAL")  # the bar and our own error say all there is to say
-    store = pooch.create(folder, base_url=address, registry=sha256, retry_if_failed=1)
+    store = pooch.create(folder, base_url=address, registry=checksums, retry_if_failed=1)
     missing = f"{name}: {file} is not in {folder}"
     advice = f"set CORTEXFF_DATA to a folder that has {folder.name}/{file}"
     try:
@@ -232,7 +245,7 @@ def find_or_fetch(name: str, path: Path, address: str, sha256: dict[str, str], p
         reason = f"could not be fetched from {store.get_url(file)} ({type(error).__name__})"
         raise CortexffError(f"{missing} and {reason}: check the network, or {advice}") from error
     except ValueError as error:  # pooch's answer to a wrong checksum; it keeps nothing
-        reason = f"what {store.get_url(file)} sent is not the publisher's file (its SHA-256 differs)"
+        reason = f"what {store.get_url(file)} sent is not the publisher's file (its checksum differs)"
         raise CortexffError(f"{missing}, and {reason}: check the network, or {advice}") from error
     except OSError as error:
         reason = f"that folder cannot be written ({type(error).__name__})"
