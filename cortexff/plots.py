@@ -99,6 +99,8 @@ def draw(path: str | Path) -> list[Path]:
                 sheets[f"{path.stem}_receptive_fields"] = _receptive_fields(found, file.attrs)
             if "agreement_pos" in found and len(found["update"]) > 1:
                 sheets[f"{path.stem}_agreement"] = _agreement(variants, file.attrs)
+            if "reversal" in found:
+                sheets[f"{path.stem}_oscillation"] = _oscillation(variants, file.attrs)
             if "hybrid_examples" in found:
                 sheets[f"{path.stem}_hybrids"] = _hybrids(found, file.attrs)
         pictures = []
@@ -215,6 +217,33 @@ def _agreement(variants: Mapping[str, Conditions], about: Mapping[str, Any]) -> 
     figure.text(
         0.5, 0.26 / height, "above 0: drives from above and below agree; below 0: they cancel", ha="center", size=6
     )
+    return figure
+
+
+def _oscillation(variants: Mapping[str, Conditions], about: Mapping[str, Any]) -> Figure:
+    """A column for each area: at the last probe of each variant, how a settle goes on from step to step (§3.4)."""
+    found = {name: list(conditions.values())[-1] for name, conditions in variants.items()}
+    file = next(iter(found.values())).file
+    areas, steps = file["area"].asstr()[:].tolist(), file["step"][:]
+    height = 4.2
+    figure = _titled(WIDTH, height, about)
+    edges = {"left": 0.1, "right": 0.985, "bottom": 0.66 / height, "top": 1 - 0.75 / height}
+    rows = figure.add_gridspec(2, len(areas), hspace=0.15, wspace=0.06, **edges).subplots(
+        squeeze=False, sharex=True, sharey="row"
+    )
+    for row, name in zip(rows, ("change", "reversal"), strict=True):
+        for place, axes in enumerate(row):
+            for (variant, data), colour in zip(found.items(), itertools.cycle(COLOURS), strict=False):
+                _curve(axes, steps, data[name][-1, :, place].T.astype(float), colour, variant)
+    rows[0, 0].set_ylabel("Change of activity,\nshare of its size")
+    rows[1, 0].set_ylabel("Reversal; 1: each step\ntakes the last one back")
+    for above, below, area in zip(*rows, areas, strict=True):
+        above.set_title(area, weight="bold")
+        above.set_ylim(bottom=0)
+        below.axhline(0, color=GREY, linewidth=0.6)
+        below.set_ylim(-1.1, 1.1)
+        below.set_xlabel("Step")
+    rows[0, 0].legend(loc="upper right")
     return figure
 
 

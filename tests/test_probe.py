@@ -10,8 +10,9 @@ from cortexff.engines.rate import RateDynamics, RateEngine, RateState
 from cortexff.graph import parse_model, with_goodness
 from cortexff.log import Variable
 from cortexff.protocol import probe as probe_file
+from cortexff.protocol.dynamics import MEASURES
 from cortexff.protocol.presentation import Presentation
-from cortexff.protocol.probe import CANCELLATION, STIMULUS_VARIABLES, VARIABLES, Probe, measure
+from cortexff.protocol.probe import STIMULUS_VARIABLES, VARIABLES, Probe, measure
 from cortexff.readout import SoftmaxState, start_softmax
 
 torch.set_num_threads(1)  # the arrays are tiny: threads would only cost time
@@ -301,8 +302,8 @@ def test_drives_from_below_and_above_are_compared():
     engine = engine_of()
     state, softmax = cohort(engine)
     probe = probe_of()
-    found = measure(engine, state, softmax, probe, STEPS, blocks=2, cancellation=True).row
-    assert {name for name in found if name in CANCELLATION} == set(CANCELLATION)
+    found = measure(engine, state, softmax, probe, STEPS, blocks=2, measures=["cancellation"]).row
+    assert {name for name in found if name in MEASURES["cancellation"]} == set(MEASURES["cancellation"])
     for place, subject in enumerate(SUBJECTS):
         brain, energies = Brain(state, softmax, place, 1.0, False), {}
         for case, label in enumerate(probe.labels.tolist()):
@@ -322,6 +323,30 @@ def test_drives_from_below_and_above_are_compared():
             at = (place, list(BLOCKS).index(area))
             assert found[f"agreement_{kind}"][at] == pytest.approx(bt / np.sqrt(b2 * t2), abs=1e-4)
             assert found[f"cancellation_{kind}"][at] == pytest.approx(1 - (b2 + t2 + 2 * bt) / b2, abs=1e-3), subject
+
+
+# ------------------------------------------------------------------------ §3.4: does activity swing to and fro?
+
+
+@pytest.mark.parametrize("alternating", [False, True])
+def test_changes_from_step_to_step_are_compared(alternating):
+    engine = engine_of(alternating=alternating)
+    state, softmax = cohort(engine)
+    probe = probe_of()
+    found = measure(engine, state, softmax, probe, STEPS, blocks=2, measures=["oscillation"]).row
+    for place in range(len(SUBJECTS)):
+        brain, courses = Brain(state, softmax, place, 1.0, alternating), []
+        for image, label in zip(probe.images.double().numpy(), probe.labels.tolist(), strict=True):
+            courses.append([brain.pass_up(image), *brain.settle(image, label)])
+        for where, area in enumerate(BLOCKS):
+            y = np.array([[moment[area] for moment in course] for course in courses])  # (cases, 1 + steps, units)
+            delta = np.diff(y, axis=1)
+            size, moved = (y[:, 1:] ** 2).sum((0, 2)), (delta**2).sum((0, 2))
+            turned = (delta[:, 1:] * delta[:, :-1]).sum((0, 2))
+            np.testing.assert_allclose(found["change"][place, where], np.sqrt(moved / size), rtol=1e-3)
+            assert np.isnan(found["reversal"][place, where, 0])
+            reversal = -turned / np.sqrt(moved[1:] * moved[:-1])
+            np.testing.assert_allclose(found["reversal"][place, where, 1:], reversal, atol=5e-3)
 
 
 # ------------------------------------------------------------------------ feed-forward nets

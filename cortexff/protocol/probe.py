@@ -7,7 +7,7 @@ negative data their hybrids with others. Goodness is averaged over the readout's
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,7 @@ from cortexff.engines import ranks
 from cortexff.engines.rate import RateEngine
 from cortexff.engines.state import Moment, RateState
 from cortexff.log import Variable
+from cortexff.protocol import dynamics
 from cortexff.protocol.presentation import Presentation
 from cortexff.random_streams import generator
 from cortexff.stimuli.pixels import shuffled_pixels
@@ -62,18 +63,6 @@ VARIABLES = {
     },
     "rate": Variable(_BLOCK[:3], "activity", "mean activity on real data", "E[y]"),
     "active_frac": Variable(_BLOCK[:3], "1", "share of units that are active on real data", "P(y > 0)"),
-}
-CANCELLATION = {
-    f"{name}_{k}": Variable(_BLOCK[:3], "1", f"{meaning}, {v}", f"{formula}, after the last step of the readout")
-    for name, meaning, formula in (
-        (
-            "cancellation",
-            "share of the drive from below that the drive from above takes away",
-            "1 − E[‖b + t‖²] / E[‖b‖²]",
-        ),
-        ("agreement", "cosine of the drives from below and from above; −1: they cancel", "E[b·t] / √(E[‖b‖²] E[‖t‖²])"),
-    )
-    for k, v in {**KINDS, "neg": "images with the label after the true one"}.items()
 }
 STIMULUS_VARIABLES = {
     "goodness_by_stimulus": Variable(
@@ -146,18 +135,18 @@ def measure(
     steps: tuple[int, int],
     blocks: int = 1,
     skip_first: bool = False,
-    cancellation: bool = False,
+    measures: Collection[str] = (),
 ) -> Measurement:
     """Every metric of every subject, plasticity off; NaN in all of a subject whose network has diverged.
 
     steps       first and last step over which goodness is averaged, from 1
     blocks      length of the block axis; areas with fewer blocks are filled up with NaN
     skip_first  leave the first hidden area out of what decides (§3.3)
-    cancellation  measure what is in ``CANCELLATION`` too
+    measures    names in ``dynamics.MEASURES`` of what is measured too
     """
     counted = engine.areas[1:] if skip_first else engine.areas
     chunks = _chunks(engine, softmax, probe)
-    parts = [_measure_cases(engine, state, softmax, probe, cases, steps, counted, cancellation) for cases in chunks]
+    parts = [_measure_cases(engine, state, softmax, probe, cases, steps, counted, measures) for cases in chunks]
     mine, count = ranks.share(len(probe.labels)), len(probe.labels)
     whole = {}
     for name in parts[0]:
@@ -169,7 +158,7 @@ def measure(
             array = filled
         whole[name] = array.cpu().numpy()
     with np.errstate(invalid="ignore", over="ignore"):  # a diverged network is told by its NaN
-        return _summary(engine, whole, probe, blocks, counted)
+        return _summary(engine, whole, probe, blocks, counted, measures)
 
 
 def _chunks(engine: RateEngine, softmax: readout.SoftmaxState, probe: Probe) -> Iterator[slice]:
@@ -188,7 +177,7 @@ def _measure_cases(
     cases: slice,
     steps: tuple[int, int],
     counted: Sequence[str],
-    cancellation: bool,
+    measures: Collection[str],
 ) -> dict[str, Tensor]:
     """Raw measures of some cases; every array is (subjects, cases, ...)."""
     present, labels, which = probe.presentation, probe.labels[cases].to(engine.device), probe.real[cases]
@@ -199,7 +188,9 @@ def _measure_cases(
     last_of_noise: dict[str, Tensor] = {}
 
     def watch(moment: Moment) -> None:
-        if cancellation and moment.step == steps[1]:
+        if "oscillation" in measures:
+            course.see(moment, torch.arange(count), which)
+        if "cancellation" in measures and moment.step == steps[1]:
             for area in moment.areas:
                 shown = moment.activity[area].expand(-1, -1, probe.versions, -1)
                 pair = (which, (which + 1) % probe.versions)
@@ -217,6 +208,8 @@ def _measure_cases(
     else:
         shown, context = present.side_by_side(images, probe.hybrids[:, cases].to(engine.device))
     percept = engine.look(state, shown)
+    if "oscillation" in measures:
+        course = dynamics.Steps({area: evoked[:, :, 0] for area, evoked in percept.activity.items()})
     trace = readout.goodness_trace(engine, state, percept, context, engine.areas, watch)
     by_step = readout.evidence(engine, {area: trace[area] for area in counted})
     choice = by_step.argmax(-1)
@@ -229,7 +222,7 @@ def _measure_cases(
     )
 
     def watch_noise(moment: Moment) -> None:
-        if cancellation and moment.step == steps[1]:
+        if "cancellation" in measures and moment.step == steps[1]:
             last_of_noise.update({area: moment.activity[area].clone() for area in moment.areas})
 
     noise_trace = readout.goodness_trace(engine, state, engine.look(state, noisy), true, engine.areas, watch_noise)
@@ -238,48 +231,29 @@ def _measure_cases(
     if present.labels == "pixels":  # the softmax hears a neutral label
         percept = engine.look(state, present.plain(images))
     believed = readout.belief(softmax, readout.softmax_heard(engine, percept))
+    more = course.arrays() if "oscillation" in measures else {}
+    if "cancellation" in measures:
+        both = present.labelled(images, torch.stack([labels, (labels + 1) % present.classes], -1)[None])
+        more |= dynamics.drives(engine, state, "data", last, *both)
+        more |= dynamics.drives(engine, state, "noise", last_of_noise, noisy, true)
     return {
         "evidence": readout.evidence(engine, {area: goodness[area] for area in counted}),
         "belief": believed.expand(subjects, -1, -1),
         "decision_steps": len(by_step) - settled + 1,
         **{f"goodness/{area}": good for area, good in goodness.items()},
         **{f"noise/{area}": readout.window(steps_of, steps)[:, :, 0] for area, steps_of in noise_trace.items()},
-        **(
-            _drives(
-                engine,
-                state,
-                "data",
-                last,
-                *present.labelled(images, torch.stack([labels, (labels + 1) % present.classes], -1)[None]),
-            )
-            | _drives(engine, state, "noise", last_of_noise, noisy, true)
-            if cancellation
-            else {}
-        ),
+        **more,
         **{name: torch.stack(values).mean(0) for name, values in activity.items()},
     }
 
 
-def _drives(
-    engine: RateEngine,
-    state: RateState,
-    what: str,
-    activity: dict[str, Tensor],
-    images: dict[str, Tensor],
-    context: dict[str, Tensor],
-) -> dict[str, Tensor]:
-    """Energy of the drives from below and from above, and their product: (subjects, cases, versions)."""
-    heard = {**images, **context, **activity}
-    below, above = (engine.arriving(state, heard, kind) for kind in ("bottom_up", "top_down"))
-    return {
-        f"{name}/{what}/{area}": (one[area] * other[area]).sum(-1)
-        for area in engine.areas
-        for name, one, other in (("below", below, below), ("above", above, above), ("both", below, above))
-    }
-
-
 def _summary(
-    engine: RateEngine, whole: dict[str, np.ndarray], probe: Probe, blocks: int, counted: Sequence[str]
+    engine: RateEngine,
+    whole: dict[str, np.ndarray],
+    probe: Probe,
+    blocks: int,
+    counted: Sequence[str],
+    measures: Collection[str],
 ) -> Measurement:
     evidence, belief, labels = whole["evidence"], whole["belief"], probe.labels.numpy()
     subjects, cases, versions = evidence.shape
@@ -330,14 +304,10 @@ def _summary(
     row["decision_steps"] = whole["decision_steps"].mean(-1)
     row["rate"] = np.stack([whole[f"rate/{area}"].mean(-1) for area in engine.areas], axis=-1)
     row["active_frac"] = np.stack([whole[f"active/{area}"].mean(-1) for area in engine.areas], axis=-1)
-    for kind, (what, version) in {"pos": ("data", 0), "neg": ("data", 1), "noise": ("noise", 0)}.items():
-        if f"below/{what}/{engine.areas[0]}" in whole:
-            below, above, both = (
-                np.stack([whole[f"{name}/{what}/{area}"][..., version].mean(1) for area in engine.areas], axis=-1)
-                for name in ("below", "above", "both")
-            )
-            row[f"cancellation_{kind}"] = -(2 * both + above) / np.maximum(below, 1e-30)
-            row[f"agreement_{kind}"] = both / np.maximum(np.sqrt(below * above), 1e-30)
+    if "cancellation" in measures:
+        row |= dynamics.cancellation(whole, engine.areas)
+    if "oscillation" in measures:
+        row |= dynamics.oscillation(whole, engine.areas)
     sane = np.isfinite(evidence).all((1, 2)) & np.isfinite(p_bar_noise).all(1)
     row = {name: np.where(sane.reshape(-1, *[1] * (value.ndim - 1)), value, np.nan) for name, value in row.items()}
     stimuli = {

@@ -78,6 +78,8 @@ def open_log(
             "block": list(range(most_blocks(protocol, net))),
             "label": list(range(2 if protocol.stimuli.labels == "none" else classes)),  # or: 0 an image, 1 its hybrid
         }
+        if "oscillation" in protocol.measures:
+            dimensions["step"] = list(range(1, protocol.engine.steps + 1))
         log = Log.create(out, {**origin, **here}, dimensions, overwrite=overwrite, in_memory=not first)
     if not first:
         ranks.any_of(False)

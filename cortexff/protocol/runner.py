@@ -22,9 +22,10 @@ from cortexff.graph import has_context, hidden_areas, only_area, with_goodness
 from cortexff.log import Log, Variable
 from cortexff.protocol import checkpoint
 from cortexff.protocol.cohort import Cohort
+from cortexff.protocol.dynamics import MEASURES
 from cortexff.protocol.lesson import Lessons
 from cortexff.protocol.presentation import Presentation
-from cortexff.protocol.probe import CANCELLATION, STIMULUS_VARIABLES, VARIABLES, Measurement, Probe, measure
+from cortexff.protocol.probe import STIMULUS_VARIABLES, VARIABLES, Measurement, Probe, measure
 from cortexff.protocol.schedule import PHASES, Protocol, Stage, decay, probe_updates, split_metric, stage_lengths
 from cortexff.stimuli.images import Images
 
@@ -38,7 +39,9 @@ ROW_VARIABLES = {
 def row_variables(protocol: Protocol) -> dict[str, Variable]:
     """What the log holds of every probe."""
     # Updates and stage are coordinates, so that xarray plots against them.
-    measured = VARIABLES | CANCELLATION if protocol.cancellation else VARIABLES
+    measured = VARIABLES.copy()
+    for asked in protocol.measures:
+        measured |= MEASURES[asked]
     return ROW_VARIABLES | {
         name: dataclasses.replace(variable, coordinates="update stage") for name, variable in measured.items()
     }
@@ -278,7 +281,7 @@ class Run:
 
     def _measure(self, engine: RateEngine, protocol: Protocol, segment: Segment, everyone: Cohort) -> Measurement:
         probe = self._stimuli(segment.stage.probe_on, segment.stage.probe_images, protocol.seed)
-        options = {"skip_first": protocol.readout.skip_first, "cancellation": protocol.cancellation}
+        options = {"skip_first": protocol.readout.skip_first, "measures": protocol.measures}
         return measure(engine, everyone.state, everyone.softmax, probe, protocol.window, self.blocks, **options)
 
     def _pictures(

@@ -146,7 +146,8 @@ class Protocol(Section):
     plasticity: PlasticitySettings
     readout: Readout = Readout()
     goodness: GoodnessSettings = GoodnessSettings()
-    cancellation: bool = False  # measure how far what areas hear from above cancels what they hear from below (§3.5)
+    # Measured at every probe beside the rest: how far drives from above and below cancel (§3.5); oscillations (§3.4).
+    measures: list[Literal["cancellation", "oscillation"]] = []
     receptive_fields: Count = 0  # units of the first hidden area whose weights from the image are kept, and drawn
     subjects: Annotated[int, Field(ge=1)] = 1
     seed: Count = 0
@@ -194,9 +195,9 @@ class Protocol(Section):
         if self.stimuli.negatives == "other_context" and not self.engine.steps:
             words = "stimuli.negatives other_context needs top-down input, but engine.steps is 0"
             raise Mistake(words, "stimuli", "negatives")
-        if self.cancellation and (self.stimuli.labels == "none" or not self.engine.steps):
-            words = "cancellation needs labels and top-down input: stimuli.labels none and engine.steps 0 have none"
-            raise Mistake(words, "cancellation")
+        if self.measures and (self.stimuli.labels == "none" or not self.engine.steps):
+            words = f"measures {self.measures} need labels and steps, but stimuli.labels is none or engine.steps is 0"
+            raise Mistake(words, "measures")
         if (self.stimuli.labels == "none") != (self.stimuli.negatives == "hybrids"):
             words = "stimuli.labels none and stimuli.negatives hybrids go together: give both or neither"
             raise Mistake(words, "stimuli", "negatives")
@@ -261,9 +262,10 @@ def load_protocol(
     if preset != "default" and preset not in presets:
         raise CortexffError(f"{path}: no preset '{preset}' (known: {', '.join(dict.fromkeys(['default', *presets]))})")
     changes = changes or {}
-    layers = [{key: value for key, value in written.items() if key != "presets"}, presets.get(preset) or {}]
-    settings: dict[str, Any] = {}
-    for layer in (*layers, *changes.values()):
+    settings, of_preset = {key: value for key, value in written.items() if key != "presets"}, presets.get(preset) or {}
+    if "variants" in of_preset:  # in place of the others, not beside them
+        settings.pop("variants", None)
+    for layer in (of_preset, *changes.values()):
         settings = merge(settings, layer)
 
     def place(mistake: Sequence[str | int]) -> str:

@@ -1,0 +1,101 @@
+"""How activity moves, and what moves it: measures that a probe takes only where a protocol asks for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cortexff.engines.rate import RateEngine
+from cortexff.engines.state import Activity, Moment, RateState
+from cortexff.log import Variable
+
+KINDS = {"pos": "real images with true label", "neg": "images with the label after it", "noise": "shuffled pixels"}
+_AREA = ("probe", "subject", "area")
+MEASURES = {
+    # §3.5: does what comes from above cancel what comes from below?
+    "cancellation": {
+        f"{name}_{kind}": Variable(_AREA, "1", f"{meaning}, {data}", f"{formula}, after the last step of the readout")
+        for name, meaning, formula in (
+            ("agreement", "cosine of the drives from below and from above; −1: they cancel", "E[b·t]/√(E[b²] E[t²])"),
+            ("cancellation", "share of the drive from below that the one from above takes away", "1 − E[(b+t)²]/E[b²]"),
+        )
+        for kind, data in KINDS.items()
+    },
+    # §3.4: are there biphasic oscillations?
+    "oscillation": {
+        "change": Variable((*_AREA, "step"), "1", "size of a step's change, real data", "√(E[Δₜ²] / E[yₜ²])"),
+        "reversal": Variable(
+            (*_AREA, "step"),
+            "1",
+            "1: a step takes back what the one before did, −1: it goes on, real data",
+            "−E[Δₜ·Δₜ₋₁] / √(E[Δₜ²] E[Δₜ₋₁²])",
+        ),
+    },
+}
+
+
+def drives(
+    engine: RateEngine, state: RateState, what: str, activity: Activity, images: Activity, context: Activity
+) -> dict[str, Tensor]:
+    """Energy of the drives from below and from above, and their product: (subjects, cases, versions)."""
+    heard = {**images, **context, **activity}
+    below, above = (engine.arriving(state, heard, kind) for kind in ("bottom_up", "top_down"))
+    return {
+        f"{name}/{what}/{area}": (one[area] * other[area]).sum(-1)
+        for area in engine.areas
+        for name, one, other in (("below", below, below), ("above", above, above), ("both", below, above))
+    }
+
+
+def cancellation(whole: Mapping[str, np.ndarray], areas: Sequence[str]) -> dict[str, np.ndarray]:
+    """The variables of that measure, (subjects, areas), from :func:`drives` of all ``data`` and all ``noise``."""
+    found = {}
+    for kind, (what, version) in {"pos": ("data", 0), "neg": ("data", 1), "noise": ("noise", 0)}.items():
+        below, above, both = (
+            np.stack([whole[f"{name}/{what}/{area}"][..., version].mean(1) for area in areas], axis=-1)
+            for name in ("below", "above", "both")
+        )
+        found[f"agreement_{kind}"] = both / np.maximum(np.sqrt(below * above), 1e-30)
+        found[f"cancellation_{kind}"] = -(2 * both + above) / np.maximum(below, 1e-30)
+    return found
+
+
+class Steps:
+    """Changes of activity from step to step, (subjects, cases) each.
+
+    before  area → activity that the settle begins with, (subjects, cases, units)
+    """
+
+    def __init__(self, before: Activity) -> None:
+        self.before, self.change = dict(before), {area: torch.zeros_like(array) for area, array in before.items()}
+        self.sums: dict[str, list[Tensor]] = {
+            f"{name}/{area}": [] for area in before for name in ("moved", "size", "turned")
+        }
+
+    def see(self, moment: Moment, cases: Tensor, versions: Tensor) -> None:
+        """Take in a moment: of each case, the version that is real."""
+        for area in moment.areas:
+            activity = moment.activity[area]
+            now = activity[:, cases, versions if activity.shape[2] > 1 else torch.zeros_like(versions)]
+            change = now - self.before[area]
+            pairs = {"moved": (change, change), "size": (now, now), "turned": (change, self.change[area])}
+            for name, (one, other) in pairs.items():
+                self.sums[f"{name}/{area}"].append((one * other).sum(-1))
+            self.before[area], self.change[area] = now, change
+
+    def arrays(self) -> dict[str, Tensor]:
+        """Name/area → (subjects, cases, steps)."""
+        return {name: torch.stack(steps, dim=-1) for name, steps in self.sums.items()}
+
+
+def oscillation(whole: Mapping[str, np.ndarray], areas: Sequence[str]) -> dict[str, np.ndarray]:
+    """The variables of that measure, (subjects, areas, steps), from :meth:`Steps.arrays` of all cases."""
+    moved, size, turned = (
+        np.stack([whole[f"{name}/{area}"].mean(1) for area in areas], axis=1) for name in ("moved", "size", "turned")
+    )
+    reversal = np.full_like(turned, np.nan)  # nothing was before the first step
+    reversal[..., 1:] = -turned[..., 1:] / np.maximum(np.sqrt(moved[..., 1:] * moved[..., :-1]), 1e-30)
+    return {"change": np.sqrt(moved / np.maximum(size, 1e-30)), "reversal": reversal}
