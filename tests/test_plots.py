@@ -10,7 +10,7 @@ from cortexff.errors import CortexffError
 from cortexff.graph import load_model
 from cortexff.log import Log
 from cortexff.protocol.probe import STIMULUS_VARIABLES, VARIABLES
-from cortexff.protocol.runner import ROW_VARIABLES
+from cortexff.protocol.runner import row_variables
 from cortexff.protocol.schedule import load_protocol
 
 AREAS, LABELS, STIMULI = ["V1", "V2"], 10, 30
@@ -41,7 +41,7 @@ def write_log(path, name, conditions, subjects, spoil=None):
     with Log.create(path, provenance, dimensions) as log:
         for group, updates in ((f"{v}/{c}", updates) for v in protocol.variants for c, updates in conditions.items()):
             condition = group.split("/")[1]
-            log.declare(group, variables=ROW_VARIABLES)
+            log.declare(group, variables=row_variables(protocol))
             for update in updates:
                 row = {n: random.random([sizes[dim] for dim in v.dims[1:]]) / 2 for n, v in VARIABLES.items()}
                 row = {n: spoil(n, condition, update, value) if spoil else value for n, value in row.items()}

@@ -15,6 +15,7 @@ import torch
 
 from cortexff import readout
 from cortexff.engines import ranks
+from cortexff.engines.backprop import BackpropEngine, Regularizers
 from cortexff.engines.rate import RateEngine, best_precision, check_steps
 from cortexff.engines.state import RateDynamics
 from cortexff.errors import CortexffError
@@ -24,17 +25,38 @@ from cortexff.protocol import checkpoint
 from cortexff.protocol.cohort import Cohort
 from cortexff.protocol.lesson import Lessons
 from cortexff.protocol.presentation import Presentation
-from cortexff.protocol.probe import STIMULUS_VARIABLES, VARIABLES, Measurement, Probe, measure
+from cortexff.protocol.probe import (
+    BACKPROP_VARIABLES,
+    STIMULUS_VARIABLES,
+    VARIABLES,
+    Measurement,
+    Probe,
+    measure,
+    measure_softmax,
+)
 from cortexff.protocol.schedule import PHASES, Protocol, Stage, decay, probe_updates, stage_lengths
 from cortexff.stimuli.images import Images
 
-ROW_VARIABLES = {
-    "update": Variable(("probe",), "updates", "updates since the condition began", dtype="i8"),
-    "stage": Variable(("probe",), "1", "stage of the condition", dtype="str"),
-    "age": Variable(("probe", "subject"), "updates", "updates that each subject has lived through", dtype="i8"),
-    # Updates and stage are coordinates, so that xarray plots against them.
-    **{name: dataclasses.replace(variable, coordinates="update stage") for name, variable in VARIABLES.items()},
-}
+
+def row_variables(protocol: Protocol) -> dict[str, Variable]:
+    """What a probe of a protocol logs."""
+    return {
+        "update": Variable(("probe",), "updates", "updates since the condition began", dtype="i8"),
+        "stage": Variable(("probe",), "1", "stage of the condition", dtype="str"),
+        "age": Variable(("probe", "subject"), "updates", "updates that each subject has lived through", dtype="i8"),
+        # Updates and stage are coordinates, so that xarray plots against them.
+        **{
+            name: dataclasses.replace(variable, coordinates="update stage")
+            for name, variable in measured(protocol).items()
+        },
+    }
+
+
+def measured(protocol: Protocol) -> dict[str, Variable]:
+    """Metrics that a protocol's nets have."""
+    return BACKPROP_VARIABLES if protocol.learns_by_backprop else VARIABLES
+
+
 PICTURES = {
     "receptive_fields": Variable(
         ("subject", "unit", "pixel"), "1", "weights from the image to units of the first hidden area, evenly chosen"
@@ -43,6 +65,7 @@ PICTURES = {
     "hybrid_examples": Variable(("subject", "example", "pixel"), "1", "the hybrids they were told from"),
 }
 EXAMPLES = 10
+AnyEngine = RateEngine | BackpropEngine
 REACHED = Variable(("subject",), "1", "whether the subject met the stage's criterion, 'until'", dtype="i1")
 
 
@@ -173,7 +196,7 @@ class Run:
         else:
             self.checkpoint_path.unlink(missing_ok=True)  # of an earlier run that this one replaces
             for segment in self.segments:
-                self.log.declare(segment.group, variables=ROW_VARIABLES)
+                self.log.declare(segment.group, variables=row_variables(self.protocol))
         first = self.position.segment
         for number, segment in enumerate(self.segments[first:], start=first):
             protocol = self.protocol.variant(segment.variant)
@@ -197,7 +220,7 @@ class Run:
         """Remove the checkpoint: the results are complete."""
         self.checkpoint_path.unlink(missing_ok=True)
 
-    def _begin(self, engine: RateEngine, protocol: Protocol, segment: Segment) -> Cohort:
+    def _begin(self, engine: AnyEngine, protocol: Protocol, segment: Segment) -> Cohort:
         start = protocol.conditions[segment.condition].start
         if start is not None:
             return self.ends[start].select(range(len(self.subjects)))
@@ -205,7 +228,7 @@ class Run:
         softmax = readout.start_softmax(engine, len(self.subjects), self.images.classes)
         return Cohort(self.subjects, state, softmax, np.zeros(len(self.subjects), dtype=np.int64))
 
-    def _live(self, engine: RateEngine, protocol: Protocol, segment: Segment, everyone: Cohort) -> None:
+    def _live(self, engine: AnyEngine, protocol: Protocol, segment: Segment, everyone: Cohort) -> None:
         """One stage: updates, and probes between them."""
         stage, position = segment.stage, self.position
         probes = set(probe_updates(stage, segment.updates, self.lessons.per_epoch(protocol)))
@@ -246,8 +269,8 @@ class Run:
             count = f"{reached.sum()} of {len(reached)} subjects reached the criterion"
             self.listener.noted(f"{segment.group}: {count} (error ≤ {100 * stage.until:g} %)")
         if stage.probe_on == "test" and segment.last:
-            for name, variable in STIMULUS_VARIABLES.items():
-                self.log.write(segment.group, name, found.stimuli[name], variable)
+            for name, values in found.stimuli.items():
+                self.log.write(segment.group, name, values, STIMULUS_VARIABLES[name])
             for name, picture in self._pictures(engine, protocol, segment, everyone):
                 self.log.write(segment.group, name, picture, PICTURES[name])
 
@@ -258,7 +281,7 @@ class Run:
     # ------------------------------------------------------------------- probes
 
     def _probe(
-        self, engine: RateEngine, protocol: Protocol, segment: Segment, everyone: Cohort, update: int
+        self, engine: AnyEngine, protocol: Protocol, segment: Segment, everyone: Cohort, update: int
     ) -> Measurement:
         found = self._measure(engine, protocol, segment, everyone)
         row = {"update": segment.before + update, "stage": segment.stage_name, "age": everyone.age, **found.row}
@@ -267,13 +290,15 @@ class Run:
         self.listener.probed(segment, update, found)
         return found
 
-    def _measure(self, engine: RateEngine, protocol: Protocol, segment: Segment, everyone: Cohort) -> Measurement:
+    def _measure(self, engine: AnyEngine, protocol: Protocol, segment: Segment, everyone: Cohort) -> Measurement:
         probe = self._stimuli(segment.stage.probe_on, segment.stage.probe_images, protocol.seed)
+        if isinstance(engine, BackpropEngine):
+            return measure_softmax(engine, everyone.state, everyone.softmax, probe)
         window, skip_first = protocol.window, protocol.readout.skip_first
         return measure(engine, everyone.state, everyone.softmax, probe, window, self.blocks, skip_first)
 
     def _pictures(
-        self, engine: RateEngine, protocol: Protocol, segment: Segment, everyone: Cohort
+        self, engine: AnyEngine, protocol: Protocol, segment: Segment, everyone: Cohort
     ) -> Iterator[tuple[str, np.ndarray]]:
         """What can be drawn in the shape of an image, by its name in ``PICTURES``."""
         first, retina = engine.areas[0], self.presentation.retina
@@ -292,13 +317,13 @@ class Run:
     def _stimuli(self, which: str, count: int | None, seed: int) -> Probe:
         images = getattr(self.images, f"{which}_images")[:count]
         labels = getattr(self.images, f"{which}_labels")[:count]
+        if self.protocol.learns_by_backprop:
+            return Probe.bare(images, labels, self.presentation)
         return Probe.of(images, labels, seed, self.subjects, self.presentation)
 
     @lru_cache(maxsize=2)  # noqa: B019
-    def _engine(self, variant: str) -> RateEngine:
-        protocol = self.protocol.variant(variant)
-        dynamics = RateDynamics(**protocol.engine.model_dump(), device=self.device)
-        return RateEngine(with_goodness(self.net, **_goodness_changes(protocol)), dynamics)
+    def _engine(self, variant: str) -> AnyEngine:
+        return engine_of(self.protocol.variant(variant), self.net, self.device)
 
     # ------------------------------------------------------- interrupt and resume
 
@@ -331,17 +356,27 @@ class Run:
         return Cohort.from_arrays(self.subjects, cohorts["now"], device)
 
 
+def engine_of(protocol: Protocol, net: nx.MultiDiGraph, device: str = "cpu") -> AnyEngine:
+    """The engine that a variant of a protocol asks for."""
+    if protocol.learns_by_backprop:
+        regularizers = Regularizers(**protocol.backprop.model_dump())
+        return BackpropEngine(net, regularizers, protocol.engine.precision, device)
+    dynamics = RateDynamics(**protocol.engine.model_dump(exclude={"learning"}), device=device)
+    return RateEngine(with_goodness(net, **_goodness_changes(protocol)), dynamics)
+
+
 def check_fit(protocol: Protocol, net: nx.MultiDiGraph, images: Images) -> None:
     """Model, images and every variant go together; raises CortexffError before anything is written where not."""
     labels, has_label = protocol.stimuli.labels, has_context(net)
-    if has_label != (labels == "context"):
+    # Backpropagation takes only what is bottom-up of a model (§3.1).
+    if not protocol.learns_by_backprop and has_label != (labels == "context"):
         found, advice = ("a", "take it out, or give context") if has_label else ("no", "give pixels or none")
         raise CortexffError(f"stimuli.labels is {labels}, but {net.graph['source']} has {found} context area: {advice}")
-    for variant in protocol.variants:
+    for variant in () if protocol.learns_by_backprop else protocol.variants:
         check_steps(net, protocol.variant(variant).engine.steps)
     needed_of = {"input": (images.training_images.shape[1], "pixels"), "context": (images.classes, "labels")}
     for role, (needed, what) in needed_of.items():
-        if role == "context" and not has_label:
+        if role == "context" and labels != "context":
             continue
         area = only_area(net, role)
         units = net.nodes[area]["units"]
@@ -351,8 +386,8 @@ def check_fit(protocol: Protocol, net: nx.MultiDiGraph, images: Images) -> None:
                 f"change the area in {net.graph['source']}, or stimuli.images in the protocol"
             )
     for metric in protocol.table.metrics:
-        if metric not in VARIABLES:
-            raise CortexffError(f"table.metrics: unknown metric '{metric}' (known: {', '.join(VARIABLES)})")
+        if metric not in (known := measured(protocol)):
+            raise CortexffError(f"table.metrics: unknown metric '{metric}' (known: {', '.join(known)})")
     most_blocks(protocol, net)
 
 

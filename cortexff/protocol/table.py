@@ -16,10 +16,11 @@ from cortexff.log import Log, Variable, open_file
 from cortexff.protocol.schedule import Protocol
 
 PERCENT = ("err_goodness", "err_softmax", "fp_neg", "fp_noise", "miss")
-DIGITS = {"err_goodness": 2, "err_softmax": 2, "auroc": 4}  # decimal places, where not the usual
+DIGITS = {"err_goodness": 2, "err_softmax": 2, "auroc": 4, "loss": 3}  # decimal places, where not the usual
 LABELS = {
     "err_goodness": "error by goodness",
     "err_softmax": "error by softmax",
+    "loss": "cross-entropy",
     "fp_neg": "hallucination rate, wrong labels",
     "fp_noise": "hallucination rate, noise",
     "miss": "miss rate",
@@ -67,7 +68,8 @@ def build(results: Path, protocol: Protocol, name: str, preset: str) -> list[Row
         for variant, (metric, asked) in itertools.product(protocol.variants, table.metrics.items()):
             scale = 100.0 if metric in PERCENT else 1.0
             value = {c: scale * _last(file, f"{variant}/{c}", metric) for c in table.conditions}
-            paper = math.nan if asked is None or asked.paper is None else asked.paper
+            figure = None if asked is None else asked.figure(variant)
+            paper = math.nan if figure is None else figure
             lines = [(c, *_mean(value[c], paper), paper) for c in value]
             if table.against is not None:
                 reference = value[table.against]
