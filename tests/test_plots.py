@@ -9,8 +9,8 @@ from cortexff import plots
 from cortexff.errors import CortexffError
 from cortexff.graph import load_model
 from cortexff.log import Log
-from cortexff.protocol.probe import STIMULUS_VARIABLES, VARIABLES
-from cortexff.protocol.runner import row_variables
+from cortexff.protocol.probe import STIMULUS_VARIABLES
+from cortexff.protocol.runner import measured, row_variables
 from cortexff.protocol.schedule import load_protocol
 
 AREAS, LABELS, STIMULI = ["V1", "V2"], 10, 30
@@ -43,7 +43,8 @@ def write_log(path, name, conditions, subjects, spoil=None):
             condition = group.split("/")[1]
             log.declare(group, variables=row_variables(protocol))
             for update in updates:
-                row = {n: random.random([sizes[dim] for dim in v.dims[1:]]) / 2 for n, v in VARIABLES.items()}
+                variables = measured(protocol).items()
+                row = {n: random.random([sizes[dim] for dim in v.dims[1:]]) / 2 for n, v in variables}
                 row = {n: spoil(n, condition, update, value) if spoil else value for n, value in row.items()}
                 log.append(group, {"update": update, "stage": "", "age": np.full(subjects, update), **row})
             goodness = {n: 200 * random.random([sizes[dim] for dim in v.dims]) for n, v in STIMULUS_VARIABLES.items()}
@@ -51,6 +52,10 @@ def write_log(path, name, conditions, subjects, spoil=None):
             for variable, values in goodness.items():
                 log.write(group, variable, values, STIMULUS_VARIABLES[variable])
     return path
+
+
+def baseline_log(path, subjects=3, spoil=None):
+    return write_log(path, "backprop_baseline", {"development": (0, 96, 192), "test": ONCE}, subjects, spoil)
 
 
 def sleep_log(path, subjects=3, spoil=None):
@@ -95,6 +100,13 @@ def test_learning_curves(tmp_path, subjects):
     text = drawn(learning_log(tmp_path / "run.h5", subjects))
     words = ["recurrent, preset quick", "development (validation images)", "test (test images): ", "max: error (%)"]
     assert [word for word in words if word not in text] == []
+
+
+def test_a_net_without_goodness_has_one_curve(tmp_path):
+    text = drawn(baseline_log(tmp_path / "run.h5"))
+    words = ["Label by the one-pass softmax", "plain: error (%)", "dropout: error (%)", "label_smoothing: error (%)"]
+    assert [word for word in words if word not in text] == []
+    assert "Label of highest goodness" not in text
 
 
 @pytest.mark.parametrize("write", [sleep_log, learning_log])

@@ -99,7 +99,7 @@ class Lessons:
     def _dropout(
         self, engine: BackpropEngine, cohort: Cohort, protocol: Protocol, images: Tensor, share: slice
     ) -> dict[str, Tensor]:
-        """Which units each subject does without for each image at its age, and what that leaves of the others (§3.1)."""
+        """Which units each subject does without, anew for each image at each age (§3.1)."""
         return {
             area: dropout_mask(
                 _streams(protocol, cohort, f"dropout/{area}"), images.shape[1], engine.units[area], dropped, share.start
