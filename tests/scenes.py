@@ -54,6 +54,7 @@ class Scene:
     images: dict[str, Tensor]
     context: dict[str, Tensor]
     is_positive: tuple[bool, ...]
+    borrowed: tuple[bool, ...] = ()
 
     def settled(self) -> list[tuple[int, int, dict[str, Tensor]]]:
         """(step, group, activity) of every moment, copied."""
@@ -63,7 +64,8 @@ class Scene:
 
     def learn(self, plasticity: Plasticity) -> None:
         percept = self.engine.look(self.state, self.images)
-        self.engine.learn(self.state, percept, self.context, self.images, self.is_positive, plasticity)
+        more = {"borrowed": self.borrowed}
+        self.engine.learn(self.state, percept, self.context, self.images, self.is_positive, plasticity, **more)
 
 
 def scene(

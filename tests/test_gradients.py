@@ -39,6 +39,7 @@ def reference_update(given: Scene, plasticity: Plasticity) -> RateState:
     biases = {area: real[f"biases/{area}"].requires_grad_() for area in old.biases}
     masks = {name: brute_mask(net, s, t, name) for s, t, name in net.edges(keys=True)}
     cases, versions = next(iter(given.images.values())).shape[1], len(given.is_positive)
+    order, borrowed = hidden_areas(net), [version for version, elsewhere in enumerate(given.borrowed) if elsewhere]
     heard = {
         area: normalized(x.double().cpu()).expand(-1, cases, versions, -1)
         for area, x in {**given.images, **given.context}.items()
@@ -49,10 +50,12 @@ def reference_update(given: Scene, plasticity: Plasticity) -> RateState:
         for source, _, name, kind in net.in_edges(area, keys=True, data="kind"):
             if kind in kinds:
                 x = sources[source].expand(len(drive), -1, -1, -1)
+                if kind == "top_down" and source in order:
+                    x = torch.stack([x[:, :, v].roll(int(v in borrowed), 1) for v in range(versions)], 2)
                 drive = drive + torch.einsum("scvi,sji->scvj", x, weights[name] * masks[name])
         return drive
 
-    activity, order = {}, hidden_areas(net)
+    activity = {}
     objective, seen = torch.zeros((), dtype=torch.float64), {area: 0.0 for area in order}
     positive, moments = torch.tensor(given.is_positive), dynamics.steps or 1
 
@@ -153,6 +156,17 @@ def test_images_that_differ_between_versions(number, device):
     """A recurrent net whose input, and context if it has one, differ between positive and negative data."""
     more = {"steps": [1, 3, 11][number % 3], "alternating": number % 2 == 1, "device": device}
     given = scene(random_net(number), PHASES[number % len(PHASES)], seed=number, images_differ=True, **more)
+    assert_one_update_is_the_gradient(given, Plasticity(3.0, weight_cost=0.05, activity_average=0.7))
+
+
+@pytest.mark.parametrize("device", ["cpu", CUDA])
+@pytest.mark.parametrize("number", range(24))
+def test_top_down_input_of_another_case(number, device):
+    """§3.5: what areas hear from hidden areas above is, in negative versions, that of the case before."""
+    more = {"steps": [2, 3, 11][number % 3], "alternating": number % 2 == 1, "device": device}
+    phases = PHASES[number % len(PHASES)]
+    given = scene(random_net(number), phases, seed=number, images_differ=number % 5 == 0, **more)
+    given.borrowed = tuple(not real for real in phases)
     assert_one_update_is_the_gradient(given, Plasticity(3.0, weight_cost=0.05, activity_average=0.7))
 
 

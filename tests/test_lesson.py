@@ -38,9 +38,9 @@ class Watched(RateEngine):
         self.looked = [*getattr(self, "looked", []), images["retina"].clone()]
         return super().look(state, images)
 
-    def learn(self, state, percept, context, images, is_positive, plasticity, minibatch):
+    def learn(self, state, percept, context, images, *more):
         self.learned = images["retina"].clone()
-        super().learn(state, percept, context, images, is_positive, plasticity, minibatch)
+        super().learn(state, percept, context, images, *more)
 
 
 def lesson(stimuli: dict, stage: dict, subjects: list[int] = SUBJECTS) -> tuple[Watched, Cohort, Lessons, Protocol]:

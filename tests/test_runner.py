@@ -363,10 +363,10 @@ def test_phases_show_what_they_say_and_rest_shows_nothing(tmp_path, monkeypatch)
     shown, learn = defaultdict(list), RateEngine.learn
     run = None
 
-    def spy(engine, state, percept, context, images, is_positive, plasticity, minibatch):
+    def spy(engine, state, percept, context, images, is_positive, plasticity, *more):
         stage = run.segments[run.position.segment].stage_name
         shown[stage].append((tuple(is_positive), context["label"].clone(), plasticity))
-        learn(engine, state, percept, context, images, is_positive, plasticity, minibatch)
+        learn(engine, state, percept, context, images, is_positive, plasticity, *more)
 
     monkeypatch.setattr(RateEngine, "learn", spy)
     protocol = protocol_of()

@@ -334,6 +334,7 @@ def test_stages_that_backpropagation_cannot_live_are_refused(tmp_path, stage, wo
     whole += ["stages.childhood.phase=wake", "stages.awake.probe_on=validation"]
     assert load(tmp_path, TEXT, "default", *whole).learns_by_backprop
     assert words in mistake(tmp_path, TEXT, "default", *whole, f"stages.awake.{stage}")
+    assert "hears nothing from above" in mistake(tmp_path, TEXT, "default", *whole, "cancellation=true")
 
 
 def test_a_protocol_without_a_variant_is_refused(tmp_path):

@@ -144,9 +144,10 @@ class RateEngine:
         context: Mapping[str, Tensor],
         steps: int | None = None,
         gathered: int = 0,
+        borrowed: Sequence[bool] = (),
     ) -> Iterator[Moment]:
         """Settle with arrays of the caller's; ``gathered`` steps of what is heard stay in the rings, for learning."""
-        now = Settling(self, take, weights, percept, context, gathered)
+        now = Settling(self, take, weights, percept, context, gathered, borrowed)
         if not self.dynamics.steps:
             for area in self.areas:
                 now.pass_on(area, first=True)
@@ -202,6 +203,22 @@ class RateEngine:
         heard = self.heard(take, name, activity, shape[:3])
         return self.projections[name].bring(take, weights[name], heard).view(shape)
 
+    def arriving(self, state: RateState, heard: Mapping[str, Tensor], kind: str) -> dict[str, Tensor]:
+        """The drive that projections of one kind bring to each area, (subjects, cases, versions, units).
+
+        heard  area → activity, or what it is clamped to: (subjects or 1, cases, versions, units); those of a case alike
+        kind   ``bottom_up``, ``top_down`` or ``lateral``
+        """
+        weights, arrived = self.product_weights(state), {}
+        shape = next(heard[area].shape for area in self.areas)
+        with self.workspace.lend("arriving") as take:
+            for area in self.areas:
+                arrived[area] = torch.zeros(*shape[:3], self.units[area], device=self.device)
+                for source, name in afferents(self.net, area, kind):
+                    spoken = length_normalization(heard[source].float().expand(*shape[:3], -1))
+                    arrived[area] += self.bring(take, name, weights, spoken, arrived[area].shape)
+        return arrived
+
     # ------------------------------------------------------------------ learn
 
     def goodness(self, area: str, activity: Tensor) -> Tensor:
@@ -236,6 +253,7 @@ class RateEngine:
         is_positive: Sequence[bool],
         plasticity: Plasticity,
         minibatch: int | None = None,
+        borrowed: Sequence[bool] = (),
     ) -> None:
         """One local update from one minibatch (eq. 3), averaged over steps; ``state`` is changed in place.
 
@@ -247,10 +265,12 @@ class RateEngine:
         context      as in :meth:`settle`, one version for each entry of ``is_positive``
         is_positive  for each version, whether it is real data; positive alone is wake, negative alone is sleep
         minibatch    cases of all ranks together, if there are others
+        borrowed     for each version, whether what areas hear of hidden areas above is that of another case: then it is
+                     an internal representation that is negative, not the data (§3.5)
         """
         cases = next(iter(percept.activity.values())).shape[1]
         share, peers = 1.0 / ((minibatch or cases) * self.dynamics.moments), plasticity.peer_normalization
-        gradients = self._gradients(state, percept, cases, context, images, is_positive, peers, share)
+        gradients = self._gradients(state, percept, cases, context, images, is_positive, peers, share, borrowed)
         # What ranks have to say of one area travels while the next one is finished, unless it all comes recorded.
         summed = [(gradient, ranks.add_up(gradient.arrays())) for gradient in gradients]
         for area, (gradient, wait) in zip(self.areas, summed, strict=True):
@@ -270,6 +290,7 @@ class RateEngine:
         is_positive: Sequence[bool],
         peers: float,
         share: float,
+        borrowed: Sequence[bool],
     ) -> Iterable[AreaGradient]:
         """The gradients of all areas, one after the other: settled through, or recorded and played again."""
         weights, real = self.product_weights(state), tuple(is_positive)
@@ -282,7 +303,7 @@ class RateEngine:
             with workspace.lend("learn") as take:
                 clamped, positive = {**images, **context}, self.positive[real]
                 sums = Gradients(self, take, state, cases, clamped, real, positive, peers, share)
-                for moment in self._settle(take, weights, percept, context, gathered=sums.slots):
+                for moment in self._settle(take, weights, percept, context, gathered=sums.slots, borrowed=borrowed):
                     for area in moment.areas:
                         sums.add(moment, area)
                 for area in self.areas:
@@ -292,7 +313,7 @@ class RateEngine:
         if self.recordings is None:
             return work(self.workspace, arrays)
         read = [*weights.values(), *state.mean_activity.values()]
-        key = (real, peers, share, *weights, *((array.data_ptr(), array.shape) for array in read))
+        key = (real, peers, share, tuple(borrowed), *weights, *((array.data_ptr(), array.shape) for array in read))
         return self.recordings.play(key, arrays, work)
 
     def _apply(self, state: RateState, area: str, gradient: AreaGradient, plasticity: Plasticity) -> None:

@@ -6,8 +6,8 @@ reaches it that differs, and what it first hears from below it has heard in the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ class Settling:
     """One settle under way.
 
     response, activity, rings, places  as in a :class:`Moment`
+    borrowed                           versions in which what areas hear from hidden areas above is of another case
     fixed                              area → drive from clamped areas
     moved                              areas that are no longer as the bottom-up pass left them
     """
@@ -36,8 +37,12 @@ class Settling:
         percept: Percept,
         context: Mapping[str, Tensor],
         gathered: int,
+        borrowed: Sequence[bool] = (),
     ) -> None:
         self.engine, self.take, self.weights, self.percept, self.gathered = engine, take, weights, percept, gathered
+        self.borrowed = [version for version, elsewhere in enumerate(borrowed) if elsewhere]
+        from_above = {name for *_, name, kind in engine.net.edges(keys=True, data="kind") if kind == "top_down"}
+        self.borrowing = from_above if self.borrowed else set()
         self.fixed: Activity = {}
         self.activity: Activity = {}
         self.response: Activity = {}
@@ -47,10 +52,11 @@ class Settling:
         self.moved: set[str] = set()
         self.subjects, self.cases = next(iter(percept.activity.values())).shape[:2]
         clamped = {area: length_normalization(label.float()) for area, label in context.items()}
-        most = max(array.shape[2] for array in (*clamped.values(), *percept.activity.values()))
+        most = max(len(borrowed), *(array.shape[2] for array in (*clamped.values(), *percept.activity.values())))
         for area in engine.areas:
             evoked = percept.activity[area]
-            self.activity[area] = self._room("activity", area, evoked.shape[2]).copy_(evoked)
+            versions = len(borrowed) if self.borrowed else evoked.shape[2]
+            self.activity[area] = self._room("activity", area, versions).copy_(evoked)
             self.fixed[area] = fixed = percept.input_drive[area]
             if versions := [clamped[source].shape[2] for source, _ in engine.sources[area] if source in clamped]:
                 self.fixed[area] = fixed = self._room("fixed", area, max(fixed.shape[2], *versions)).copy_(fixed)
@@ -60,7 +66,8 @@ class Settling:
                     fixed += engine.bring(take, name, weights, clamped[source], shape)
                 elif source in engine.areas:
                     rows = (gathered + 1) * self.cases * most
-                    self.rings[name] = engine.projections[name].ring(take, self.subjects, rows, engine.product_type)
+                    lent = self._take_for_others if name in self.borrowing else take
+                    self.rings[name] = engine.projections[name].ring(lent, self.subjects, rows, engine.product_type)
         # Projections that share a ring hear by one copy.
         self.listeners = {
             area: {id(self.rings[name]): name for *_, name in engine.net.out_edges(area, keys=True)}.values()
@@ -76,7 +83,19 @@ class Settling:
         start = self.places[area].stop if self.gathered and not first else 0
         self.places[area] = slice(start, start + self.cases * versions)
         for name in self.listeners[area]:
-            self.engine.projections[name].hear(self.rings[name], self.places[area], heard.flatten(1, 2))
+            rows = (self._of_others(heard) if name in self.borrowing else heard).flatten(1, 2)
+            self.engine.projections[name].hear(self.rings[name], self.places[area], rows)
+
+    def _of_others(self, heard: Tensor) -> Tensor:
+        """The same with each case's borrowed versions taken from the case before it."""
+        elsewhere = self.take(f"borrowed/{heard.shape[-1]}", heard.shape).copy_(heard)
+        for version in self.borrowed:
+            elsewhere[:, :, version] = heard[:, :, version].roll(1, dims=1)
+        return elsewhere
+
+    def _take_for_others(self, name: str, *how: Any) -> Tensor:
+        """An array of its own: who borrows does not hear what others hear of the same area."""
+        return self.take(f"borrowed/{name}", *how)
 
     def repeat(self, area: str) -> None:
         """Let an area's response be what the bottom-up pass evoked."""

@@ -88,13 +88,16 @@ class Lessons:
             percept = engine.look(cohort.state, clamped)
             belief = self._teach_softmax(engine, cohort, protocol, stage, percept, labels, factor)
             if is_positive:
-                wrong = self._wrong_labels(cohort, protocol, belief, labels, share) if False in is_positive else None
+                wrong = (
+                    self._labels_of_negatives(cohort, protocol, belief, labels, share) if False in is_positive else None
+                )
                 versions = torch.stack([labels if real else wrong for real in is_positive], dim=2)
                 clamped, context = present.labelled(images, versions)
                 if present.labels == "pixels":
                     percept = engine.look(cohort.state, clamped)
         if is_positive:
-            engine.learn(cohort.state, percept, context, clamped, is_positive, plasticity, minibatch)
+            borrowed = [not real for real in is_positive] if protocol.stimuli.negatives == "other_context" else ()
+            engine.learn(cohort.state, percept, context, clamped, is_positive, plasticity, minibatch, borrowed)
 
     def _dropout(
         self, engine: BackpropEngine, cohort: Cohort, protocol: Protocol, images: Tensor, share: slice
@@ -152,9 +155,11 @@ class Lessons:
             )
         return belief
 
-    def _wrong_labels(
+    def _labels_of_negatives(
         self, cohort: Cohort, protocol: Protocol, belief: Tensor | None, labels: Tensor, share: slice
     ) -> Tensor:
+        if protocol.stimuli.negatives == "other_context":
+            return labels
         streams = _streams(protocol, cohort, "negatives")
         if protocol.stimuli.negatives == "hard_labels":
             return hard_negatives(belief, labels, streams, share.start)

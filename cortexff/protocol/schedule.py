@@ -48,7 +48,8 @@ class Stimuli(Section):
     minibatch: Annotated[int, Field(ge=1)] = 100
     validation: Count = 0  # training images held out for probes
     labels: Literal["context", "pixels", "none"] = "context"  # clamped; in the first pixels (§3.3); not shown (§3.2)
-    negatives: Literal["hard_labels", "random_labels", "hybrids", "none"] = "hard_labels"
+    # other_context: the image and its label, but areas hear from hidden areas above what another image evoked (§3.5)
+    negatives: Literal["hard_labels", "random_labels", "hybrids", "other_context", "none"] = "hard_labels"
     blurs: Count = 6  # of the masks of hybrids (§3.2)
     jitter: Count = 0  # training images are shifted by up to so many pixels each way (§3.3)
 
@@ -161,6 +162,7 @@ class Protocol(Section):
     backprop: BackpropSettings = BackpropSettings()
     readout: Readout = Readout()
     goodness: GoodnessSettings = GoodnessSettings()
+    cancellation: bool = False  # measure how far what areas hear from above cancels what they hear from below (§3.5)
     receptive_fields: Count = 0  # units of the first hidden area whose weights from the image are kept, and drawn
     subjects: Annotated[int, Field(ge=1)] = 1
     seed: Count = 0
@@ -211,6 +213,9 @@ class Protocol(Section):
         if self.engine.steps and not self.readout.steps[0] <= self.readout.steps[1] <= self.engine.steps:
             words = f"readout.steps {self.readout.steps} must lie within 1 to engine.steps {self.engine.steps}"
             raise Mistake(words, "readout", "steps")
+        if self.stimuli.negatives == "other_context" and not self.engine.steps:
+            words = "stimuli.negatives other_context needs top-down input, but engine.steps is 0"
+            raise Mistake(words, "stimuli", "negatives")
         if self.learns_by_backprop:
             self._backprop_has_what_it_needs()
         elif self.stimuli.negatives == "none":
@@ -227,6 +232,9 @@ class Protocol(Section):
                     f"engine.learning is backprop, which clamps no label and has no negative data, but stimuli.{key}"
                 )
                 raise Mistake(f"{words} is {found}: give none", "stimuli", key)
+        if self.cancellation:
+            words = "cancellation is true, but a net trained by backprop hears nothing from above: leave it out"
+            raise Mistake(words, "cancellation")
         for name, stage in self.stages.items():
             if stage.phase not in ("wake", "rest"):
                 words = f"stage {name} has phase {stage.phase}, but engine.learning is backprop, without negative data"
