@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,7 +94,7 @@ def draw(path: str | Path) -> list[Path]:
             raise CortexffError(f"{path}: holds no probes to draw")
         about_sleep = all({"control", "deprived", "recovered"} <= found.keys() for found in variants.values())
         sheets = {path.stem: (_sleep_sheet if about_sleep else _learning_sheet)(variants, protocol, file.attrs)}
-        for found in (groups for conditions in variants.values() for groups in conditions.values()):
+        for found in _groups(variants):
             if "receptive_fields" in found:
                 sheets[f"{path.stem}_receptive_fields"] = _receptive_fields(found, file.attrs)
             if "agreement_pos" in found and len(found["update"]) > 1:
@@ -114,6 +114,12 @@ def draw(path: str | Path) -> list[Path]:
 
 def _probed(variant: h5py.Group, protocol: Protocol) -> Conditions:
     return {name: variant[name] for name in protocol.conditions if name in variant and len(variant[name]["update"])}
+
+
+def _groups(variants: Mapping[str, Conditions]) -> Iterator[h5py.Group]:
+    """Every condition of every variant."""
+    for conditions in variants.values():
+        yield from conditions.values()
 
 
 def _sleep_sheet(variants: Mapping[str, Conditions], protocol: Protocol, about: Mapping[str, Any]) -> Figure:
@@ -167,21 +173,22 @@ def _sleep_sheet(variants: Mapping[str, Conditions], protocol: Protocol, about: 
 
 
 def _learning_sheet(variants: Mapping[str, Conditions], protocol: Protocol, about: Mapping[str, Any]) -> Figure:
-    """A row for each variant: error by goodness and by softmax as subjects learn, and on test images at the end."""
+    """A row for each variant: error by goodness, if any, and by softmax as subjects learn, and on test images."""
+    errors = {name: label for name, label in ERRORS.items() if all(name in group for group in _groups(variants))}
     height = 1.25 + 2.4 * len(variants)
     figure = _titled(WIDTH, height, about)
     edges = {"left": 0.08, "right": 0.985, "bottom": 0.66 / height, "top": 1 - 0.8 / height}
-    rows = figure.add_gridspec(len(variants), 2, hspace=0.5, wspace=0.06, **edges).subplots(squeeze=False)
+    rows = figure.add_gridspec(len(variants), len(errors), hspace=0.5, wspace=0.06, **edges).subplots(squeeze=False)
     for row, (variant, found) in zip(rows, variants.items(), strict=True):
-        for axes, (name, label) in zip(row, ERRORS.items(), strict=True):
+        for axes, (name, label) in zip(row, errors.items(), strict=True):
             _learning(axes, found, name, protocol)
             if name == "err_goodness" and protocol.stimuli.labels == "none":
                 label = "Hybrid of higher goodness than its image"
             axes.set_title(label, weight="bold")
             axes.set_xlabel("Updates")
         row[0].set_ylabel(f"{variant}: error (%)")
-    errors = [error for error in _drawn(rows.ravel()) if error > 0] or [1, 100]
-    low, high = 0.8 * min(errors), 1.25 * max(errors)
+    heights = [error for error in _drawn(rows.ravel()) if error > 0] or [1, 100]
+    low, high = 0.8 * min(heights), 1.25 * max(heights)
     ticks = [tick for tick in ERROR_TICKS if low <= tick <= high]
     for axes in rows.ravel():
         axes.set_ylim(low, high)  # before the scale, which would look for positive values

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cortexff.engines import ranks
+from cortexff.engines.backprop import BackpropEngine
 from cortexff.engines.rate import RateEngine
 from cortexff.engines.state import Moment, Percept, RateState
 from cortexff.equations.normalization import length_normalization
@@ -30,21 +31,30 @@ class SoftmaxState:
         return {"weights": self.weights, "average": self.average}
 
 
-def softmax_areas(engine: RateEngine) -> list[str]:
-    """The areas that the one-pass softmax hears: all hidden areas but the first (§3.3), or the only one."""
-    return engine.areas[1:] or engine.areas
+def softmax_areas(engine: RateEngine | BackpropEngine) -> list[str]:
+    """The areas that the one-pass softmax hears: all hidden areas but the first (§3.3), or the only one.
+
+    Where it is trained together with the areas below it, by backpropagation (§3.1), it hears the last.
+    """
+    return engine.areas[-1:] if isinstance(engine, BackpropEngine) else engine.areas[1:] or engine.areas
 
 
-def start_softmax(engine: RateEngine, subjects: int, labels: int) -> SoftmaxState:
+def start_softmax(engine: RateEngine | BackpropEngine, subjects: int, labels: int) -> SoftmaxState:
     """An untrained classifier: every label equally likely."""
     units = sum(engine.net.nodes[area]["units"] for area in softmax_areas(engine))
     weights = torch.zeros(subjects, labels, units, device=engine.device)
     return SoftmaxState(weights, torch.zeros_like(weights))
 
 
-def softmax_heard(engine: RateEngine, percept: Percept) -> Tensor:
-    """Normalized activity that the softmax reads of the bottom-up pass, first version: (subjects, cases, units)."""
-    return torch.cat([length_normalization(percept.activity[a][:, :, 0]) for a in softmax_areas(engine)], dim=-1)
+def softmax_heard(engine: RateEngine | BackpropEngine, percept: Percept) -> Tensor:
+    """Activity that the softmax reads of the bottom-up pass, first version: (subjects, cases, units).
+
+    It is normalized, as all that areas hear; in a net without normalization (§3.1) it is not.
+    """
+    heard = [percept.activity[area][:, :, 0] for area in softmax_areas(engine)]
+    if not isinstance(engine, BackpropEngine):
+        heard = [length_normalization(activity) for activity in heard]
+    return torch.cat(heard, dim=-1)
 
 
 def belief(softmax: SoftmaxState, heard: Tensor) -> Tensor:

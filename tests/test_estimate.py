@@ -85,6 +85,16 @@ def test_the_paper_s_size_is_described_without_its_data():
     assert f"{60 * 280} updates of 100 images" in text
 
 
+def test_backpropagation_is_timed_and_keeps_full_matrices(monkeypatch):
+    assert "of 25 images" in described("backprop_baseline")
+    monkeypatch.undo()
+    protocol = load_protocol("backprop_baseline", "quick")
+    updates, image = estimate.seconds_of(protocol, load_model(protocol.model), ["wake"], 10)
+    assert set(updates) == {"wake"} and 1e-5 < updates["wake"] < 10 and 1e-7 < image < 1
+    maps = load_protocol("backprop_baseline", "cifar10_2")
+    assert estimate._weights(maps, load_model(maps.model)) == 2 * 3072**2
+
+
 @pytest.mark.parametrize("phases", [("interleaved",), ("wake", "sleep")])
 def test_the_machine_is_timed(monkeypatch, phases):
     monkeypatch.undo()

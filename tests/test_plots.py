@@ -9,8 +9,8 @@ from cortexff import plots
 from cortexff.errors import CortexffError
 from cortexff.graph import load_model
 from cortexff.log import Log
-from cortexff.protocol.probe import STIMULUS_VARIABLES, VARIABLES
-from cortexff.protocol.runner import row_variables
+from cortexff.protocol.probe import STIMULUS_VARIABLES
+from cortexff.protocol.runner import measured, row_variables
 from cortexff.protocol.schedule import load_protocol
 
 AREAS, LABELS, STIMULI = ["V1", "V2"], 10, 30
@@ -36,14 +36,15 @@ def write_log(path, name, conditions, subjects, spoil=None):
         "git_commit": "",
         "seed": 0,
     }
-    sizes = {"subject": subjects, "area": len(AREAS), "block": 1, "label": LABELS, "stimulus": STIMULI}
-    dimensions = {"subject": range(subjects), "area": AREAS, "block": [0], "label": range(LABELS)}
+    sizes = {"subject": subjects, "area": len(AREAS), "block": 1, "label": LABELS, "stimulus": STIMULI, "step": 8}
+    dimensions = {"subject": range(subjects), "area": AREAS, "block": [0], "label": range(LABELS), "step": range(1, 9)}
     with Log.create(path, provenance, dimensions) as log:
         for group, updates in ((f"{v}/{c}", updates) for v in protocol.variants for c, updates in conditions.items()):
             condition = group.split("/")[1]
             log.declare(group, variables=row_variables(protocol))
             for update in updates:
-                row = {n: random.random([sizes[dim] for dim in v.dims[1:]]) / 2 for n, v in VARIABLES.items()}
+                variables = measured(protocol).items()
+                row = {n: random.random([sizes[dim] for dim in v.dims[1:]]) / 2 for n, v in variables}
                 row = {n: spoil(n, condition, update, value) if spoil else value for n, value in row.items()}
                 log.append(group, {"update": update, "stage": "", "age": np.full(subjects, update), **row})
             goodness = {n: 200 * random.random([sizes[dim] for dim in v.dims]) for n, v in STIMULUS_VARIABLES.items()}
@@ -51,6 +52,10 @@ def write_log(path, name, conditions, subjects, spoil=None):
             for variable, values in goodness.items():
                 log.write(group, variable, values, STIMULUS_VARIABLES[variable])
     return path
+
+
+def baseline_log(path, subjects=3, spoil=None):
+    return write_log(path, "backprop_baseline", {"development": (0, 96, 192), "test": ONCE}, subjects, spoil)
 
 
 def sleep_log(path, subjects=3, spoil=None):
@@ -64,7 +69,7 @@ def learning_log(path, subjects=3, spoil=None):
 
 def drawn(log):
     """The text of the SVG; both pictures are there and not empty."""
-    png, svg = plots.draw(log)
+    png, svg = plots.draw(log)[:2]
     assert (png, svg) == (log.with_suffix(".png"), log.with_suffix(".svg"))
     assert png.read_bytes().startswith(b"\x89PNG") and png.stat().st_size > 20_000
     return svg.read_text()
@@ -94,6 +99,26 @@ def test_the_sleep_sheet(tmp_path, subjects):
 def test_learning_curves(tmp_path, subjects):
     text = drawn(learning_log(tmp_path / "run.h5", subjects))
     words = ["recurrent, preset quick", "development (validation images)", "test (test images): ", "max: error (%)"]
+    assert [word for word in words if word not in text] == []
+
+
+def test_a_net_without_goodness_has_one_curve(tmp_path):
+    text = drawn(baseline_log(tmp_path / "run.h5"))
+    words = ["Label by the one-pass softmax", "plain: error (%)", "dropout: error (%)", "label_smoothing: error (%)"]
+    assert [word for word in words if word not in text] == []
+    assert "Label of highest goodness" not in text
+
+
+def test_measures_that_were_asked_for_have_sheets_of_their_own(tmp_path):
+    """§3.4's oscillations and §3.5's cancellation, each variant and area."""
+    names = [path.name for path in plots.draw(learning_log(tmp_path / "run.h5"))]
+    assert names == ["run.png", "run.svg", "run_oscillation.png", "run_oscillation.svg"]
+    text = (tmp_path / "run_oscillation.svg").read_text()
+    assert [word for word in (*AREAS, "max", "alternating", "undamped", "Reversal", "Step") if word not in text] == []
+    log = write_log(tmp_path / "two.h5", "predictive_coding", {"development": (0, 96), "test": ONCE}, 2)
+    assert tmp_path / "two_agreement.svg" in plots.draw(log)
+    text = (tmp_path / "two_agreement.svg").read_text()
+    words = [*AREAS, "min", "max", "min other context", "real data", "wrong label", "noise", "they cancel"]
     assert [word for word in words if word not in text] == []
 
 

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from cortexff.engines.backprop import BackpropEngine
 from cortexff.engines.rate import RateDynamics, RateEngine, RateState
 from cortexff.graph import parse_model, with_goodness
 from cortexff.log import Variable
 from cortexff.protocol import probe as probe_file
 from cortexff.protocol.dynamics import MEASURES
 from cortexff.protocol.presentation import Presentation
-from cortexff.protocol.probe import STIMULUS_VARIABLES, VARIABLES, Probe, measure
+from cortexff.protocol.probe import BACKPROP_VARIABLES, STIMULUS_VARIABLES, VARIABLES, Probe, measure, measure_softmax
 from cortexff.readout import SoftmaxState, start_softmax
 
 torch.set_num_threads(1)  # the arrays are tiny: threads would only cost time
@@ -424,3 +425,31 @@ def test_images_are_told_from_their_hybrids():
     assert found["err_softmax"] == pytest.approx(np.mean(choice != probe.labels.numpy()))
     before = probe.images.roll(1, 0)
     assert ((probe.hybrids[0] == probe.images) | (probe.hybrids[0] == before)).all()
+
+
+# ------------------------------------------------------------------------ backpropagation
+
+
+def test_a_softmax_alone_is_measured_by_its_error_and_its_cross_entropy(monkeypatch):
+    """In double precision from the weights; in parts as at once; a subject that has diverged has neither."""
+    random, engine = np.random.default_rng(0), BackpropEngine(parse_model(json.dumps(MODEL)))
+    state, softmax = engine.start(0, SUBJECTS), start_softmax(engine, len(SUBJECTS), LABELS)
+    softmax.weights += torch.from_numpy(random.standard_normal(softmax.weights.shape)).float()
+    state.biases["V2"][2, 0] = np.nan
+    images, labels = random.random((CASES, PIXELS)).astype(np.float32), random.integers(0, LABELS, CASES)
+    probe = Probe.bare(images, labels, Presentation("none", "retina", None, (3, 3), LABELS, blurs=1))
+    found = measure_softmax(engine, state, softmax, probe)
+    assert found.stimuli == {} and found.row.keys() == BACKPROP_VARIABLES.keys()
+    for subject in (0, 1):
+        matrices = [state.weights[name][subject].double().numpy() for name in ("retina→V1", "V1→V2")]
+        activity = images.astype(float)
+        for matrix in matrices:
+            activity = np.maximum(activity @ matrix.T, 0)
+        logits = activity @ softmax.weights[subject].double().numpy().T
+        log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+        assert found.row["err_softmax"][subject] == pytest.approx((logits.argmax(-1) != labels).mean())
+        assert found.row["loss"][subject] == pytest.approx(-log_p[range(CASES), labels].mean(), rel=1e-5)
+    assert all(np.isnan(value[2]) for value in found.row.values())
+    monkeypatch.setattr(probe_file, "ROWS_AT_ONCE", 7)
+    for name, values in measure_softmax(engine, state, softmax, probe).row.items():
+        np.testing.assert_allclose(values, found.row[name], rtol=1e-6)

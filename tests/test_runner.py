@@ -80,8 +80,10 @@ def protocol_of(*changes: dict) -> Protocol:
     settings = merge(SETTINGS, {})
     for change in changes:
         settings = merge(settings, change)
-    for part in ("stages", "conditions", "variants"):  # a change to "none" takes a part away
-        settings[part] = {name: value for name, value in settings[part].items() if value != "none"}
+    parts = [*(settings[part] for part in ("stages", "conditions", "variants")), settings["table"]["metrics"]]
+    for part in parts:  # a change to "none" takes a part away
+        for name in [name for name, value in part.items() if value == "none"]:
+            del part[name]
     return Protocol.model_validate(settings)
 
 
@@ -156,6 +158,30 @@ BROKEN = {
 }
 
 
+# Two variants that backpropagation trains, on the same model.
+BACKPROP = {
+    "stimuli": {"labels": "none", "negatives": "none", "jitter": 1},
+    "engine": {"learning": "backprop"},
+    "plasticity": {"learning_rate": 0.3},
+    "stages": {
+        "childhood": {"phase": "wake", "train_softmax": False, "plasticity": {"learning_rate": 0.5}},
+        "interleaved": "none",
+        "sleep": "none",
+    },
+    "conditions": {"control": "none", "recovered": "none"},
+    "variants": {
+        "max": "none",
+        "plain": {},
+        "regularized": {"backprop": {"dropout": 0.4, "input_dropout": 0.1, "label_smoothing": 0.1}},
+    },
+    "table": {
+        "conditions": ["development", "deprived"],
+        "against": "development",
+        "metrics": {"fp_neg": "none", "err_softmax": None, "loss": None},
+    },
+}
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Path:
     """An unbroken run of it."""
@@ -184,6 +210,52 @@ def test_a_subject_alone_lives_the_life_it_lives_in_a_cohort(tmp_path):
     for name, values in single.items():
         if values.ndim > 1 and "by_" not in name and "age" not in name:
             np.testing.assert_allclose(cohort[name][-1, 3], values[-1, 0], rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+def test_backpropagation_trains_a_subject_alone_as_in_a_cohort(tmp_path):
+    protocol = protocol_of(BACKPROP, {"subjects": 3})
+    many, alone = live(tmp_path / "many.h5", protocol), live(tmp_path / "alone.h5", protocol, [2])
+    for condition in ("development", "deprived"):
+        ours, theirs = (run.last[condition].arrays() for run in (many, alone))
+        for name, array in theirs.items():
+            np.testing.assert_allclose(ours[name][2], array[0], rtol=1e-5, atol=1e-6, err_msg=f"{condition} {name}")
+    assert many.last["deprived"].age.tolist() == [6, 6, 6]
+
+
+def test_backpropagation_interrupted_at_any_update_ends_the_same(tmp_path):
+    protocol = protocol_of(BACKPROP)
+    live(tmp_path / "whole.h5", protocol)
+    asked = 0
+    for at in (1, 3, 5, 9):  # in the first variant and in the one that draws
+
+        def stop(at=at) -> bool:
+            nonlocal asked
+            asked += 1
+            return asked > at
+
+        path, asked = tmp_path / f"{at}.h5", 0
+        with pytest.raises(Interrupted):
+            live(path, protocol, listener=Listener(stop=stop))
+        live(path, protocol, resume=True)
+        assert_same_results(path, tmp_path / "whole.h5")
+
+
+def test_of_backpropagation_only_what_it_has_is_logged(tmp_path):
+    run = live(
+        tmp_path / "run.h5", protocol_of(BACKPROP, {"stimuli": {"jitter": 0}, "stages": {"childhood": {"updates": 80}}})
+    )
+    rows = {"update", "stage", "age", "err_softmax", "loss", "probe"}
+    with h5py.File(tmp_path / "run.h5") as file:
+        group = file["plain/development"]
+        assert set(group) == rows
+        loss, error = group["loss"][:], group["err_softmax"][:]
+        np.testing.assert_allclose(loss[0], np.log(LABELS), rtol=1e-5)  # every label equally likely
+        assert (loss[-1] < 0.5 * loss[0]).all() and (error[-1] < 0.2).all()
+        assert not np.array_equal(file["regularized/development/loss"][:], loss)
+    cohort = run.last["development"]
+    assert set(cohort.state.weights) == {"retina→V1", "V1→V2"} and cohort.softmax.weights.shape == (2, LABELS, 12)
+    with pytest.raises(CortexffError, match=r"unknown metric 'dprime' \(known: err_softmax, loss\)"):
+        live(tmp_path / "no.h5", protocol_of(BACKPROP, {"table": {"metrics": {"dprime": None}}}))
 
 
 def test_a_subject_that_met_its_criterion_changes_no_more(tmp_path):

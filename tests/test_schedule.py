@@ -294,6 +294,53 @@ def test_what_the_closing_table_cannot_be_made_from_is_refused_at_once(tmp_path,
     assert all(word in said for word in words), said
 
 
+def test_the_paper_may_have_a_figure_for_each_variant(tmp_path):
+    text = changed("miss: {paper: 3}", "miss: {paper: {min: 3.5}}, auroc: {}")
+    metrics = load(tmp_path, text).table.metrics
+    assert [metrics["miss"].figure(variant, "old") for variant in ("max", "min")] == [None, 3.5]
+    assert [load(tmp_path).table.metrics["miss"].figure(variant, "old") for variant in ("max", "min")] == [3, 3]
+    assert metrics["auroc"].figure("max", "old") is None
+    row = load(tmp_path, changed("miss: {paper: 3}", "miss: {paper: {min: {old: 3.5}}}")).table.metrics["miss"]
+    assert (row.figure("min", "old"), row.figure("min", "young"), row.figure("max", "old")) == (3.5, None, None)
+    said = mistake(tmp_path, changed("miss: {paper: 3}", "miss: {paper: {min: {ancient: 3}}}"))
+    assert "figure of miss is for 'ancient' (known: young, old)" in said
+    said = mistake(tmp_path, changed("miss: {paper: 3}", "miss: {paper: {mix: 3}}"))
+    assert "figure of miss is for 'mix' (known: max, min)" in said
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        (["stimuli.negatives=none"], ["stimuli.negatives none needs engine.learning backprop"]),
+        (["engine.learning=backprop"], ["clamps no label", "stimuli.labels is context: give none"]),
+        (["engine.learning=backprop", "stimuli.labels=none"], ["stimuli.negatives is hard_labels: give none"]),
+        (["backprop.dropout=1"], ["backprop.dropout", "1"]),
+        (["backprop.drop=0.1"], ["unknown key 'backprop.drop'; did you mean 'dropout'?"]),
+        (["engine.learning=hebb"], ["engine.learning: found 'hebb', allowed: 'forward_forward' or 'backprop'"]),
+    ],
+)
+def test_what_backpropagation_needs_is_said(tmp_path, changes, words):
+    said = mistake(tmp_path, TEXT, "default", *changes)
+    assert all(word in said for word in words), said
+
+
+@pytest.mark.parametrize(
+    "stage, words",
+    [
+        ("phase=interleaved", "stage awake has phase interleaved, but engine.learning is backprop"),
+        ("phase=sleep", "give wake or rest"),
+        ("train_softmax=true", "stage awake has train_softmax, but backprop trains the softmax whenever it trains"),
+        ("until=0.1", "stage awake has until, but a net trained by backprop has no err_goodness"),
+    ],
+)
+def test_stages_that_backpropagation_cannot_live_are_refused(tmp_path, stage, words):
+    whole = ["engine.learning=backprop", "stimuli={labels: none, negatives: none, validation: 9}"]
+    whole += ["stages.childhood.phase=wake", "stages.awake.probe_on=validation"]
+    assert load(tmp_path, TEXT, "default", *whole).learns_by_backprop
+    assert words in mistake(tmp_path, TEXT, "default", *whole, f"stages.awake.{stage}")
+    assert "need labels and steps" in mistake(tmp_path, TEXT, "default", *whole, "measures=[cancellation]")
+
+
 def test_a_protocol_without_a_variant_is_refused(tmp_path):
     text = TEXT.split("variants:")[0] + "variants: {}\n" + TEXT[TEXT.index("table:") :]
     assert "variants" in mistake(tmp_path, text)

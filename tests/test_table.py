@@ -100,6 +100,14 @@ def test_the_papers_figure_stands_beside_ours(tmp_path):
     assert math.isnan(found["fp_neg", "deprived − control"].paper) and math.isnan(found["rate", "control"].paper)
 
 
+def test_a_variant_may_have_a_figure_of_its_own(tmp_path):
+    path = log_of(tmp_path / "run.h5", variants=("max", "min"))
+    asked = protocol_of({"fp_neg": {"paper": {"min": 20.5}}}, against=None, variants=("max", "min"))
+    found = {row.variant: row for row in table.build(path, asked, "short", "quick") if row.condition == "control"}
+    assert math.isnan(found["max"].paper) and found["max"].verdict == ""
+    assert (found["min"].paper, found["min"].verdict) == (20.5, "reached")
+
+
 def test_a_diverged_subject_is_told_and_not_dropped(tmp_path):
     found = rows_of(log_of(tmp_path / "run.h5", spoil=math.nan), {"fp_neg": {"paper": 3}})
     for condition in ("deprived", "deprived − control"):

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cortexff.engines.workspace import Take
 from cortexff.equations.plasticity import weight_gradient
+from cortexff.random_streams import generator
 from cortexff.receptive_fields import ReceptiveField, best_tiles, channels, connection_mask
 
 ROWS_AT_ONCE = 512  # rows whose patches are multiplied together while they are in the caches; 256 were 6 % slower
@@ -27,7 +28,7 @@ class AllToAll:
     """
 
     def __init__(self, source: str, source_units: int, target_units: int, mask: Tensor | None = None) -> None:
-        self.source = source
+        self.source, self.source_units = source, source_units
         self.shape = (target_units, source_units)  # of one subject's weights, as stored
         self.mask = mask  # of the weights stored: 1 where there is a synapse; None where all are
         self.fan_in = np.full(target_units, source_units) if mask is None else mask.sum(1).cpu().numpy()
@@ -36,6 +37,19 @@ class AllToAll:
     def inputs(self) -> float:
         """Source units that a unit reads, on average."""
         return self.fan_in.mean().item()
+
+    def newborn(self, name: str, seed: int, subjects: Sequence[int], shares: float, device: torch.device) -> Tensor:
+        """Random weights, as stored: on input of mean square 1 a drive of variance 1 / ``shares``, (subjects, ...)."""
+        scale = torch.from_numpy(1.0 / np.sqrt(self.fan_in * shares)).float().unsqueeze(-1)
+        drawn = []
+        for subject in subjects:
+            stream, size = generator(seed, subject, f"weights/{name}"), (len(self.fan_in), self.source_units)
+            matrix = torch.from_numpy(stream.standard_normal(size, dtype=np.float32))
+            drawn.append(self.stored(matrix.mul_(scale)))
+        weights = torch.stack(drawn).to(device)
+        if self.mask is not None:
+            weights *= self.mask
+        return weights
 
     def stored(self, matrix: Tensor) -> Tensor:
         """Weights as they are stored, from the full matrix (..., target units, source units)."""
@@ -100,6 +114,7 @@ class Local(AllToAll):
         device: torch.device,
     ) -> None:
         self.source, self.source_shape, self.target_shape = source, tuple(source_shape), tuple(target_shape)
+        self.source_units = math.prod(source_shape)
         self.rows, self.columns = best_tiles(source_shape, target_shape, field)
         self.depth, self.channels = channels(source_shape), channels(target_shape)
         firsts, ends = zip(*self.rows.patches, strict=True)

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 import networkx as nx
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,7 +24,6 @@ from cortexff.equations.normalization import length_normalization
 from cortexff.equations.plasticity import apply_gradient, unit_input_rate
 from cortexff.errors import CortexffError
 from cortexff.graph import afferents, hidden_areas
-from cortexff.random_streams import generator
 from cortexff.receptive_fields import connection_mask
 
 WEIGHTS_FOR_BFLOAT16 = 200_000  # of the largest projection; with 40,000 bfloat16 was slower, with 160,000 faster
@@ -50,9 +48,7 @@ class RateEngine:
         self.dynamics = dynamics or RateDynamics()
         check_steps(net, self.dynamics.steps)
         self.device = torch.device(self.dynamics.device)
-        precision = self.dynamics.precision
-        precision = best_precision(net, self.dynamics.device) if precision == "auto" else precision
-        self.product_type = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
+        self.product_type = product_type(net, self.dynamics.precision, self.dynamics.device)
         self.areas = hidden_areas(net)
         self.units = dict(net.nodes(data="units"))
         self.sources = {area: afferents(net, area) for area in self.areas}  # (source area, projection name)
@@ -87,17 +83,9 @@ class RateEngine:
         state = RateState()
         for area in self.areas:
             units = self.units[area]
-            for source, name in self.sources[area]:
-                projection = self.projections[name]
-                scale = torch.from_numpy(1.0 / np.sqrt(projection.fan_in * len(self.sources[area]))).float()
-                drawn = []
-                for subject in subjects:
-                    stream = generator(seed, subject, f"weights/{name}")
-                    matrix = torch.from_numpy(stream.standard_normal((units, self.units[source]), dtype=np.float32))
-                    drawn.append(projection.stored(matrix.mul_(scale.unsqueeze(-1))))
-                state.weights[name] = torch.stack(drawn).to(self.device)
-                if projection.mask is not None:
-                    state.weights[name] *= projection.mask
+            for _, name in self.sources[area]:
+                shares = len(self.sources[area])
+                state.weights[name] = self.projections[name].newborn(name, seed, subjects, shares, self.device)
                 state.weight_averages[name] = torch.zeros_like(state.weights[name])
             state.biases[area] = torch.zeros(len(subjects), units, device=self.device)
             state.bias_averages[area] = torch.zeros_like(state.biases[area])
@@ -348,6 +336,12 @@ def check_steps(net: nx.MultiDiGraph, steps: int) -> None:
                 f"engine.steps is 0, so there is nothing but the bottom-up pass, but {net.graph['source']} has the "
                 f"{kind} projection {name}: give engine.steps, or take the projection out"
             )
+
+
+def product_type(net: nx.MultiDiGraph, precision: str, device: str = "cpu") -> torch.dtype:
+    """What products are made in, by the name of a precision or ``auto``."""
+    precision = best_precision(net, device) if precision == "auto" else precision
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
 
 
 def best_precision(net: nx.MultiDiGraph, device: str = "cpu") -> str:

@@ -9,10 +9,11 @@ import networkx as nx
 import numpy as np
 import torch
 
+from cortexff.engines.backprop import BackpropEngine, dropout_mask
 from cortexff.engines.rate import RateEngine
 from cortexff.engines.state import Plasticity, RateState
 from cortexff.graph import has_context, only_area
-from cortexff.readout import by_goodness
+from cortexff.readout import by_goodness, by_softmax, softmax_heard, start_softmax
 from cortexff.stimuli.labels import candidates
 
 PLASTICITY = Plasticity(learning_rate=1.0)
@@ -55,6 +56,33 @@ class Rehearsal:
         percept = self.engine.look(self.state, {self.retina: self.images})
         context = {} if self.label is None else {self.label: self.every_label}
         return by_goodness(self.engine, self.state, percept, context, window)
+
+
+class BackpropRehearsal:
+    """As :class:`Rehearsal`, of a net that backpropagation trains: one batch of random images and labels."""
+
+    def __init__(self, engine: BackpropEngine, state: RateState, cases: int, labels: int) -> None:
+        self.engine, self.state = engine, state
+        retina, subjects = only_area(engine.net, "input"), len(state.biases[engine.areas[0]])
+        self.softmax = start_softmax(engine, subjects, labels)
+        self.streams = [np.random.default_rng(subject) for subject in range(subjects)]
+        random = torch.Generator().manual_seed(0)
+        images = torch.rand(subjects, cases, 1, engine.units[retina], generator=random)
+        self.images = {retina: images.to(engine.device)}
+        self.labels = torch.randint(labels, (subjects, cases), generator=random).to(engine.device)
+
+    def update(self) -> None:
+        """One update, with what is drawn for it."""
+        cases, units, device = self.labels.shape[1], self.engine.units, self.engine.device
+        masks = {
+            area: dropout_mask(self.streams, cases, units[area], share).to(device)
+            for area, share in self.engine.dropout.items()
+        }
+        self.engine.learn(self.state, self.softmax, self.images, self.labels, masks, PLASTICITY)
+
+    def test(self) -> torch.Tensor:
+        """The label of every image."""
+        return by_softmax(self.softmax, softmax_heard(self.engine, self.engine.look(self.state, self.images)))
 
 
 def random_batch(net: nx.MultiDiGraph, subjects: int, cases: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -27,8 +27,8 @@ def seconds_of(
 
     returns  phase → seconds of an update; seconds of a probe for each of its images
     """
-    settings = (protocol.engine.model_dump_json(), protocol.subjects, protocol.stimuli.model_dump_json())
-    key = (net.graph["text"], *settings, *sorted(phases), device)
+    parts = (protocol.engine, protocol.backprop, protocol.stimuli)
+    key = (net.graph["text"], protocol.subjects, *(part.model_dump_json() for part in parts), *sorted(phases), device)
     if key not in _timed:
         _timed[key] = _time(protocol, net, phases, classes, device)
     return _timed[key]
@@ -37,17 +37,13 @@ def seconds_of(
 def _time(
     protocol: Protocol, net: nx.MultiDiGraph, phases: Collection[str], classes: int, device: str
 ) -> tuple[dict[str, float], float]:
-    from cortexff.engines.rate import RateEngine
-    from cortexff.engines.rehearsal import Rehearsal, Stopwatch
-    from cortexff.engines.state import RateDynamics
+    from cortexff.engines.rehearsal import BackpropRehearsal, Rehearsal, Stopwatch
     from cortexff.protocol.probe import ROWS_AT_ONCE
+    from cortexff.protocol.runner import engine_of
 
-    engine = RateEngine(net, RateDynamics(**protocol.engine.model_dump(), device=device))
-    subjects = min(protocol.subjects, max(1, WEIGHTS_TIMED // cost.all_synapses(net)))
+    engine = engine_of(protocol, net, device)
+    subjects = min(protocol.subjects, max(1, WEIGHTS_TIMED // _weights(protocol, net)))
     state = engine.start(0, range(subjects))
-    versions = 2 if protocol.stimuli.labels == "none" else classes
-    tested = max(1, ROWS_AT_ONCE // (subjects * versions))  # as many as a probe takes at once
-    learning, testing = (Rehearsal(engine, state, cases, versions) for cases in (protocol.stimuli.minibatch, tested))
 
     def seconds(work: Callable[[], object]) -> float:
         watch = Stopwatch(work, device)
@@ -55,6 +51,14 @@ def _time(
             watch.sample()
         return watch.median * protocol.subjects / subjects
 
+    batch = protocol.stimuli.minibatch
+    if protocol.learns_by_backprop:
+        tested = max(1, ROWS_AT_ONCE // subjects)
+        learning, testing = (BackpropRehearsal(engine, state, cases, classes) for cases in (batch, tested))
+        return dict.fromkeys(phases, seconds(learning.update)), seconds(testing.test) / tested
+    versions = 2 if protocol.stimuli.labels == "none" else classes
+    tested = max(1, ROWS_AT_ONCE // (subjects * versions))  # as many as a probe takes at once
+    learning, testing = (Rehearsal(engine, state, cases, versions) for cases in (batch, tested))
     updates = {phase: seconds(partial(learning.update, PHASES[phase])) for phase in phases}
     # A probe lets every image settle with every label and through all steps, and noise with one label.
     probe = seconds(partial(testing.test, (1, max(protocol.engine.steps, 1)))) * (versions + 1) / versions
@@ -88,7 +92,7 @@ def describe(
         shown = getattr(images, f"{segment.stage.probe_on}_labels")[: segment.stage.probe_images]
         engine = segment.updates * of_update.get(segment.stage.phase, 0.0) + probes * len(shown) * of_image
         seconds += RUN_OVER_ENGINE * engine
-    megabytes = 4 * protocol.subjects * cost.all_synapses(net) * (3 + len(protocol.conditions)) / 1e6
+    megabytes = 4 * protocol.subjects * _weights(protocol, net) * (3 + len(protocol.conditions)) / 1e6
     total = sum(segment.updates for segment in segments)
     lines += [
         "",
@@ -96,6 +100,14 @@ def describe(
     ]
     lines.append(f"about {megabytes + 400:.0f} MB of memory ({megabytes:.0f} MB of them weights)")
     return "\n".join(lines)
+
+
+def _weights(protocol: Protocol, net: nx.MultiDiGraph) -> int:
+    """Weights of one subject that are kept."""
+    if not protocol.learns_by_backprop:
+        return cost.all_synapses(net)
+    units, kinds = net.nodes(data="units"), net.edges(data="kind")  # local fields are full matrices there
+    return sum(units[source] * units[target] for source, target, kind in kinds if kind == "bottom_up")
 
 
 def _duration(seconds: float) -> str:

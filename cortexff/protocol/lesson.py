@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cortexff import readout
 from cortexff.engines import ranks
+from cortexff.engines.backprop import BackpropEngine, dropout_mask
 from cortexff.engines.rate import RateEngine
 from cortexff.engines.state import Percept, Plasticity
 from cortexff.protocol.cohort import Cohort
@@ -36,16 +37,46 @@ class Lessons:
         """Minibatches in a pass through the training images."""
         return len(self.labels) // protocol.stimuli.minibatch
 
-    def update(self, engine: RateEngine, cohort: Cohort, protocol: Protocol, stage: Stage, factor: float) -> None:
+    def update(
+        self,
+        engine: RateEngine | BackpropEngine,
+        cohort: Cohort,
+        protocol: Protocol,
+        stage: Stage,
+        factor: float,
+    ) -> None:
         """Let each subject learn from its next minibatch; the cohort is changed in place.
 
         factor  on the learning rates
         """
-        minibatch, present, is_positive = protocol.stimuli.minibatch, self.presentation, PHASES[stage.phase]
-        share = ranks.share(minibatch)
+        minibatch, share = protocol.stimuli.minibatch, ranks.share(protocol.stimuli.minibatch)
         chosen = torch.from_numpy(np.stack([self.cases(protocol, s, age) for s, age in _ages(cohort)]))
         images = self._seen(engine, cohort, protocol, chosen, share)
         labels = self.labels[chosen[:, share]].to(engine.device)
+        plasticity = Plasticity(**protocol.plasticity_of(stage).model_dump())
+        plasticity = replace(plasticity, learning_rate=plasticity.learning_rate * factor)
+        if isinstance(engine, BackpropEngine):
+            shown, masks = self.presentation.plain(images), self._dropout(engine, cohort, protocol, images, share)
+            engine.learn(cohort.state, cohort.softmax, shown, labels, masks, plasticity, minibatch)
+        else:
+            self._forward_forward(engine, cohort, protocol, stage, chosen, images, labels, plasticity, factor)
+        cohort.age += 1
+
+    def _forward_forward(
+        self,
+        engine: RateEngine,
+        cohort: Cohort,
+        protocol: Protocol,
+        stage: Stage,
+        chosen: Tensor,
+        images: Tensor,
+        labels: Tensor,
+        plasticity: Plasticity,
+        factor: float,
+    ) -> None:
+        """Find negative data for what is seen, and learn locally (§3.2-§3.4)."""
+        minibatch, present, is_positive = protocol.stimuli.minibatch, self.presentation, PHASES[stage.phase]
+        share = ranks.share(minibatch)
         if present.labels == "none" and is_positive:
             before = self._seen(engine, cohort, protocol, chosen.roll(1, dims=1), share)
             hybrids = present.hybrids(images, before, _streams(protocol, cohort, "negatives"), share.start)
@@ -65,11 +96,19 @@ class Lessons:
                 if present.labels == "pixels":
                     percept = engine.look(cohort.state, clamped)
         if is_positive:
-            plasticity = Plasticity(**protocol.plasticity_of(stage).model_dump())
-            plasticity = replace(plasticity, learning_rate=plasticity.learning_rate * factor)
             borrowed = [not real for real in is_positive] if protocol.stimuli.negatives == "other_context" else ()
             engine.learn(cohort.state, percept, context, clamped, is_positive, plasticity, minibatch, borrowed)
-        cohort.age += 1
+
+    def _dropout(
+        self, engine: BackpropEngine, cohort: Cohort, protocol: Protocol, images: Tensor, share: slice
+    ) -> dict[str, Tensor]:
+        """Which units each subject does without, anew for each image at each age (§3.1)."""
+        return {
+            area: dropout_mask(
+                _streams(protocol, cohort, f"dropout/{area}"), images.shape[1], engine.units[area], dropped, share.start
+            ).to(engine.device)
+            for area, dropped in engine.dropout.items()
+        }
 
     def cases(self, protocol: Protocol, subject: int, age: int) -> np.ndarray:
         """Places of the training images that a subject of that age meets, (minibatch,)."""

@@ -2,7 +2,8 @@
 
 Real data are images with their true label; negative data are the same images with each of the wrong labels; noise is
 an image with its pixels shuffled, shown with the true label. Where labels are not shown, real data are images, and
-negative data their hybrids with others. Goodness is averaged over the readout's steps.
+negative data their hybrids with others. Goodness is averaged over the readout's steps. A net trained by backpropagation
+has a softmax and nothing else to measure.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch import Tensor
 from cortexff import readout
 from cortexff.analysis.signal_detection import auroc, criterion, dprime
 from cortexff.engines import ranks
+from cortexff.engines.backprop import BackpropEngine, cross_entropy
 from cortexff.engines.rate import RateEngine
 from cortexff.engines.state import Moment, RateState
 from cortexff.log import Variable
@@ -64,6 +66,10 @@ VARIABLES = {
     "rate": Variable(_BLOCK[:3], "activity", "mean activity on real data", "E[y]"),
     "active_frac": Variable(_BLOCK[:3], "1", "share of units that are active on real data", "P(y > 0)"),
 }
+BACKPROP_VARIABLES = {  # of a net that has no goodness (§3.1)
+    "err_softmax": VARIABLES["err_softmax"],
+    "loss": _scalar("cross-entropy of the softmax, nothing dropped or smoothed", "E[−log softmax_label]", "nat"),
+}
 STIMULUS_VARIABLES = {
     "goodness_by_stimulus": Variable(
         ("subject", "stimulus", "label", "area"), "activity²", "goodness of each stimulus with each label", "Σ_blocks G"
@@ -81,14 +87,14 @@ class Probe:
 
     images        (cases, pixels)
     labels        (cases,)
-    noise         (subjects, cases, pixels)
+    noise         (subjects, cases, pixels); None in :meth:`bare`
     hybrids       (subjects, cases, pixels), each image with the one before it; where labels are not shown
     presentation  how all of it is shown
     """
 
     images: Tensor
     labels: Tensor
-    noise: Tensor
+    noise: Tensor | None
     hybrids: Tensor | None
     presentation: Presentation
 
@@ -103,6 +109,11 @@ class Probe:
             streams = [generator(seed, subject, "probed masks") for subject in subjects]
             hybrids = presentation.hybrids(pictures[None], pictures[None].roll(1, dims=1), streams)
         return cls(pictures, torch.from_numpy(labels), torch.stack(noise), hybrids, presentation)
+
+    @classmethod
+    def bare(cls, images: np.ndarray, labels: np.ndarray, presentation: Presentation) -> Probe:
+        """Images alone, for :func:`measure_softmax`."""
+        return cls(torch.from_numpy(images), torch.from_numpy(labels), None, None, presentation)
 
     @property
     def versions(self) -> int:
@@ -145,8 +156,32 @@ def measure(
     measures    names in ``dynamics.MEASURES`` of what is measured too
     """
     counted = engine.areas[1:] if skip_first else engine.areas
-    chunks = _chunks(engine, softmax, probe)
+    chunks = _chunks(len(softmax.weights) * probe.versions, len(probe.labels))
     parts = [_measure_cases(engine, state, softmax, probe, cases, steps, counted, measures) for cases in chunks]
+    whole = _whole(parts, probe)
+    with np.errstate(invalid="ignore", over="ignore"):  # a diverged network is told by its NaN
+        return _summary(engine, whole, probe, blocks, counted, measures)
+
+
+def measure_softmax(
+    engine: BackpropEngine, state: RateState, softmax: readout.SoftmaxState, probe: Probe
+) -> Measurement:
+    """Each of ``BACKPROP_VARIABLES`` of every subject; NaN where its network has diverged."""
+    parts = []
+    for cases in _chunks(len(softmax.weights), len(probe.labels)):
+        labels = probe.labels[None, cases].to(engine.device).expand(len(softmax.weights), -1)
+        percept = engine.look(state, probe.presentation.plain(probe.images[None, cases].to(engine.device)))
+        logits = torch.bmm(readout.softmax_heard(engine, percept), softmax.weights.mT)
+        parts.append({"wrong": (logits.argmax(-1) != labels).float(), "loss": cross_entropy(logits, labels)})
+    whole = _whole(parts, probe)
+    loss = whole["loss"].mean(-1, dtype=np.float64)
+    error = np.where(np.isfinite(loss), whole["wrong"].mean(-1, dtype=np.float64), np.nan)
+    row = {"err_softmax": error, "loss": np.where(np.isfinite(loss), loss, np.nan)}
+    return Measurement({name: value.astype(np.float32) for name, value in row.items()}, {})
+
+
+def _whole(parts: Sequence[dict[str, Tensor]], probe: Probe) -> dict[str, np.ndarray]:
+    """Measures of all cases, of all ranks, from those of a few at a time; every array is (subjects, cases, ...)."""
     mine, count = ranks.share(len(probe.labels)), len(probe.labels)
     whole = {}
     for name in parts[0]:
@@ -157,14 +192,12 @@ def measure(
             ranks.add_up([filled])()
             array = filled
         whole[name] = array.cpu().numpy()
-    with np.errstate(invalid="ignore", over="ignore"):  # a diverged network is told by its NaN
-        return _summary(engine, whole, probe, blocks, counted, measures)
+    return whole
 
 
-def _chunks(engine: RateEngine, softmax: readout.SoftmaxState, probe: Probe) -> Iterator[slice]:
-    """This rank's cases, as many at a time as memory is meant to hold."""
-    rows, mine = len(softmax.weights) * probe.versions, ranks.share(len(probe.labels))
-    size = max(1, ROWS_AT_ONCE // rows)
+def _chunks(rows: int, cases: int) -> Iterator[slice]:
+    """This rank's cases, of so many rows each, as many at a time as memory is meant to hold."""
+    mine, size = ranks.share(cases), max(1, ROWS_AT_ONCE // rows)
     for first in range(mine.start, max(mine.stop, mine.start + 1), size):  # one, if only an empty one
         yield slice(first, min(first + size, mine.stop))
 

@@ -51,15 +51,14 @@ class Progress:
 
     def _probed(self, segment: Segment, update: int, measurement: Any) -> None:
         row = measurement.row
-        text = (
-            f"{segment.group:<20} update {segment.before + update:>5}  "
-            f"error {100 * row['err_goodness'].mean():5.2f} %  "
-            f"hallucinations {100 * row['fp_neg'].mean():5.1f} %  d′ {row['dprime'].mean():.2f}  "
-            f"({segment.stage.probe_on} images)"
-        )
+        error = 100 * row["err_goodness" if "err_goodness" in row else "err_softmax"].mean()
+        text = f"{segment.group:<20} update {segment.before + update:>5}  error {error:5.2f} %  "
+        if "fp_neg" in row:
+            text += f"hallucinations {100 * row['fp_neg'].mean():5.1f} %  d′ {row['dprime'].mean():.2f}  "
+        text += f"({segment.stage.probe_on} images)"
         if self.style == "bar":
             self.bar.set_description(segment.group)
-            self.bar.set_postfix_str(f"error {100 * row['err_goodness'].mean():.2f} %")
+            self.bar.set_postfix_str(f"error {error:.2f} %")
         elif self.style == "text":
             self._say(text)
 

@@ -76,7 +76,9 @@ def open_log(
             "subject": list(range(protocol.subjects) if subjects is None else subjects),
             "area": hidden_areas(net),
             "block": list(range(most_blocks(protocol, net))),
-            "label": list(range(2 if protocol.stimuli.labels == "none" else classes)),  # or: 0 an image, 1 its hybrid
+            "label": list(
+                range(2 if protocol.stimuli.negatives == "hybrids" else classes)
+            ),  # or: 0 an image, 1 its hybrid
         }
         if "oscillation" in protocol.measures:
             dimensions["step"] = list(range(1, protocol.engine.steps + 1))

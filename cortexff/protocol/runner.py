@@ -15,6 +15,7 @@ import torch
 
 from cortexff import readout
 from cortexff.engines import ranks
+from cortexff.engines.backprop import BackpropEngine, Regularizers
 from cortexff.engines.rate import RateEngine, best_precision, check_steps
 from cortexff.engines.state import RateDynamics
 from cortexff.errors import CortexffError
@@ -25,7 +26,15 @@ from cortexff.protocol.cohort import Cohort
 from cortexff.protocol.dynamics import MEASURES
 from cortexff.protocol.lesson import Lessons
 from cortexff.protocol.presentation import Presentation
-from cortexff.protocol.probe import STIMULUS_VARIABLES, VARIABLES, Measurement, Probe, measure
+from cortexff.protocol.probe import (
+    BACKPROP_VARIABLES,
+    STIMULUS_VARIABLES,
+    VARIABLES,
+    Measurement,
+    Probe,
+    measure,
+    measure_softmax,
+)
 from cortexff.protocol.schedule import PHASES, Protocol, Stage, decay, probe_updates, split_metric, stage_lengths
 from cortexff.stimuli.images import Images
 
@@ -36,15 +45,18 @@ ROW_VARIABLES = {
 }
 
 
-def row_variables(protocol: Protocol) -> dict[str, Variable]:
-    """What the log holds of every probe."""
-    # Updates and stage are coordinates, so that xarray plots against them.
-    measured = VARIABLES.copy()
+def measured(protocol: Protocol) -> dict[str, Variable]:
+    """Metrics of a protocol's probes."""
+    found = dict(BACKPROP_VARIABLES if protocol.learns_by_backprop else VARIABLES)
     for asked in protocol.measures:
-        measured |= MEASURES[asked]
-    return ROW_VARIABLES | {
-        name: dataclasses.replace(variable, coordinates="update stage") for name, variable in measured.items()
-    }
+        found |= MEASURES[asked]
+    # Updates and stage are coordinates, so that xarray plots against them.
+    return {name: dataclasses.replace(variable, coordinates="update stage") for name, variable in found.items()}
+
+
+def row_variables(protocol: Protocol) -> dict[str, Variable]:
+    """What the log holds of every probe of a protocol."""
+    return ROW_VARIABLES | measured(protocol)
 
 
 PICTURES = {
@@ -55,6 +67,7 @@ PICTURES = {
     "hybrid_examples": Variable(("subject", "example", "pixel"), "1", "the hybrids they were told from"),
 }
 EXAMPLES = 10
+AnyEngine = RateEngine | BackpropEngine
 REACHED = Variable(("subject",), "1", "whether the subject met the stage's criterion, 'until'", dtype="i1")
 
 
@@ -209,7 +222,7 @@ class Run:
         """Remove the checkpoint: the results are complete."""
         self.checkpoint_path.unlink(missing_ok=True)
 
-    def _begin(self, engine: RateEngine, protocol: Protocol, segment: Segment) -> Cohort:
+    def _begin(self, engine: AnyEngine, protocol: Protocol, segment: Segment) -> Cohort:
         start = protocol.conditions[segment.condition].start
         if start is not None:
             return self.ends[start].select(range(len(self.subjects)))
@@ -217,7 +230,7 @@ class Run:
         softmax = readout.start_softmax(engine, len(self.subjects), self.images.classes)
         return Cohort(self.subjects, state, softmax, np.zeros(len(self.subjects), dtype=np.int64))
 
-    def _live(self, engine: RateEngine, protocol: Protocol, segment: Segment, everyone: Cohort) -> None:
+    def _live(self, engine: AnyEngine, protocol: Protocol, segment: Segment, everyone: Cohort) -> None:
         """One stage: updates, and probes between them."""
         stage, position = segment.stage, self.position
         probes = set(probe_updates(stage, segment.updates, self.lessons.per_epoch(protocol)))
@@ -258,8 +271,8 @@ class Run:
             count = f"{reached.sum()} of {len(reached)} subjects reached the criterion"
             self.listener.noted(f"{segment.group}: {count} (error ≤ {100 * stage.until:g} %)")
         if stage.probe_on == "test" and segment.last:
-            for name, variable in STIMULUS_VARIABLES.items():
-                self.log.write(segment.group, name, found.stimuli[name], variable)
+            for name, values in found.stimuli.items():
+                self.log.write(segment.group, name, values, STIMULUS_VARIABLES[name])
             for name, picture in self._pictures(engine, protocol, segment, everyone):
                 self.log.write(segment.group, name, picture, PICTURES[name])
 
@@ -270,7 +283,7 @@ class Run:
     # ------------------------------------------------------------------- probes
 
     def _probe(
-        self, engine: RateEngine, protocol: Protocol, segment: Segment, everyone: Cohort, update: int
+        self, engine: AnyEngine, protocol: Protocol, segment: Segment, everyone: Cohort, update: int
     ) -> Measurement:
         found = self._measure(engine, protocol, segment, everyone)
         row = {"update": segment.before + update, "stage": segment.stage_name, "age": everyone.age, **found.row}
@@ -279,13 +292,15 @@ class Run:
         self.listener.probed(segment, update, found)
         return found
 
-    def _measure(self, engine: RateEngine, protocol: Protocol, segment: Segment, everyone: Cohort) -> Measurement:
+    def _measure(self, engine: AnyEngine, protocol: Protocol, segment: Segment, everyone: Cohort) -> Measurement:
         probe = self._stimuli(segment.stage.probe_on, segment.stage.probe_images, protocol.seed)
+        if isinstance(engine, BackpropEngine):
+            return measure_softmax(engine, everyone.state, everyone.softmax, probe)
         options = {"skip_first": protocol.readout.skip_first, "measures": protocol.measures}
         return measure(engine, everyone.state, everyone.softmax, probe, protocol.window, self.blocks, **options)
 
     def _pictures(
-        self, engine: RateEngine, protocol: Protocol, segment: Segment, everyone: Cohort
+        self, engine: AnyEngine, protocol: Protocol, segment: Segment, everyone: Cohort
     ) -> Iterator[tuple[str, np.ndarray]]:
         """What can be drawn in the shape of an image, by its name in ``PICTURES``."""
         first, retina = engine.areas[0], self.presentation.retina
@@ -304,13 +319,13 @@ class Run:
     def _stimuli(self, which: str, count: int | None, seed: int) -> Probe:
         images = getattr(self.images, f"{which}_images")[:count]
         labels = getattr(self.images, f"{which}_labels")[:count]
+        if self.protocol.learns_by_backprop:
+            return Probe.bare(images, labels, self.presentation)
         return Probe.of(images, labels, seed, self.subjects, self.presentation)
 
     @lru_cache(maxsize=2)  # noqa: B019
-    def _engine(self, variant: str) -> RateEngine:
-        protocol = self.protocol.variant(variant)
-        dynamics = RateDynamics(**protocol.engine.model_dump(), device=self.device)
-        return RateEngine(with_goodness(self.net, **_goodness_changes(protocol)), dynamics)
+    def _engine(self, variant: str) -> AnyEngine:
+        return engine_of(self.protocol.variant(variant), self.net, self.device)
 
     # ------------------------------------------------------- interrupt and resume
 
@@ -343,17 +358,27 @@ class Run:
         return Cohort.from_arrays(self.subjects, cohorts["now"], device)
 
 
+def engine_of(protocol: Protocol, net: nx.MultiDiGraph, device: str = "cpu") -> AnyEngine:
+    """The engine that a variant of a protocol asks for."""
+    if protocol.learns_by_backprop:
+        regularizers = Regularizers(**protocol.backprop.model_dump())
+        return BackpropEngine(net, regularizers, protocol.engine.precision, device)
+    dynamics = RateDynamics(**protocol.engine.model_dump(exclude={"learning"}), device=device)
+    return RateEngine(with_goodness(net, **_goodness_changes(protocol)), dynamics)
+
+
 def check_fit(protocol: Protocol, net: nx.MultiDiGraph, images: Images) -> None:
     """Model, images and every variant go together; raises CortexffError before anything is written where not."""
     labels, has_label = protocol.stimuli.labels, has_context(net)
-    if has_label != (labels == "context"):
+    # Backpropagation takes only what is bottom-up of a model (§3.1).
+    if not protocol.learns_by_backprop and has_label != (labels == "context"):
         found, advice = ("a", "take it out, or give context") if has_label else ("no", "give pixels or none")
         raise CortexffError(f"stimuli.labels is {labels}, but {net.graph['source']} has {found} context area: {advice}")
-    for variant in protocol.variants:
+    for variant in () if protocol.learns_by_backprop else protocol.variants:
         check_steps(net, protocol.variant(variant).engine.steps)
     needed_of = {"input": (images.training_images.shape[1], "pixels"), "context": (images.classes, "labels")}
     for role, (needed, what) in needed_of.items():
-        if role == "context" and not has_label:
+        if role == "context" and labels != "context":
             continue
         area = only_area(net, role)
         units = net.nodes[area]["units"]
@@ -364,16 +389,15 @@ def check_fit(protocol: Protocol, net: nx.MultiDiGraph, images: Images) -> None:
             )
     if ranks.count() > 1 and any(protocol.variant(v).stimuli.negatives == "other_context" for v in protocol.variants):
         raise CortexffError("stimuli.negatives other_context: a case hears the one before it, so run it in one process")
-    measured, areas = row_variables(protocol), hidden_areas(net)
+    metrics, areas = measured(protocol), hidden_areas(net)
     for metric in protocol.table.metrics:
         name, area = split_metric(metric)
-        if name not in measured or name in ROW_VARIABLES:
-            known = ", ".join(name for name in measured if name not in ROW_VARIABLES)
-            raise CortexffError(f"table.metrics: unknown metric '{metric}' (known: {known})")
-        if area is not None and not ("area" in measured[name].dims and area in areas):
+        if name not in metrics:
+            raise CortexffError(f"table.metrics: unknown metric '{metric}' (known: {', '.join(metrics)})")
+        if area is not None and not ("area" in metrics[name].dims and area in areas):
             raise CortexffError(
                 f"table.metrics: '{metric}' asks for area {area}; "
-                + (f"known areas: {', '.join(areas)}" if "area" in measured[name].dims else f"{name} has no areas")
+                + (f"known areas: {', '.join(areas)}" if "area" in metrics[name].dims else f"{name} has no areas")
             )
     most_blocks(protocol, net)
 

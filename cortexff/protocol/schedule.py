@@ -20,13 +20,14 @@ from cortexff.errors import CortexffError
 from cortexff.resources import find
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_ .-]*$")]  # names become groups of the results file
 
 # What a variant may change: the rest is common to the whole run and its file.
-IN_VARIANTS = ("goodness", "engine", "plasticity", "readout", "stages", "stimuli.negatives")
+IN_VARIANTS = ("goodness", "engine", "plasticity", "backprop", "readout", "stages", "stimuli.negatives")
 
 PHASES = {
     "interleaved": (True, False),  # positive and negative data in every update
@@ -48,12 +49,14 @@ class Stimuli(Section):
     validation: Count = 0  # training images held out for probes
     labels: Literal["context", "pixels", "none"] = "context"  # clamped; in the first pixels (§3.3); not shown (§3.2)
     # other_context: the image and its label, but areas hear from hidden areas above what another image evoked (§3.5)
-    negatives: Literal["hard_labels", "random_labels", "hybrids", "other_context"] = "hard_labels"
+    negatives: Literal["hard_labels", "random_labels", "hybrids", "other_context", "none"] = "hard_labels"
     blurs: Count = 6  # of the masks of hybrids (§3.2)
     jitter: Count = 0  # training images are shifted by up to so many pixels each way (§3.3)
 
 
 class Engine(Section):
+    # Of backprop (§3.1) all else but the precision has no meaning.
+    learning: Literal["forward_forward", "backprop"] = "forward_forward"
     damping: Annotated[float, Field(ge=0, lt=1)] = 0.3
     steps: Count = 8  # 0: a feed-forward net, learning from its bottom-up pass (§3.2, §3.3)
     alternating: bool = False
@@ -74,6 +77,14 @@ class PlasticityChanges(Section):
     gradient_average: Annotated[float, Field(ge=0, lt=1)] | None = None
     weight_cost: NotNegative | None = None
     peer_normalization: NotNegative | None = None
+
+
+class BackpropSettings(Section):
+    """Regularizers of a net that backpropagation trains (§3.1)."""
+
+    dropout: Share = 0.0  # of the units of hidden areas
+    input_dropout: Share = 0.0  # of the pixels
+    label_smoothing: Share = 0.0
 
 
 class SoftmaxSettings(Section):
@@ -127,7 +138,13 @@ class Condition(Section):
 class Row(Section):
     """A quantity of the closing table: where the paper gives a figure for it, the two stand side by side."""
 
-    paper: float | None = None
+    # One figure for all, or variant → one for all its conditions, or variant → condition → figure.
+    paper: float | dict[str, float | dict[str, float]] | None = None
+
+    def figure(self, variant: str, condition: str) -> float | None:
+        """The paper's figure for a variant and condition."""
+        of_variant = self.paper.get(variant) if isinstance(self.paper, Mapping) else self.paper
+        return of_variant.get(condition) if isinstance(of_variant, Mapping) else of_variant
 
 
 class Table(Section):
@@ -144,6 +161,7 @@ class Protocol(Section):
     stimuli: Stimuli = Stimuli()
     engine: Engine = Engine()
     plasticity: PlasticitySettings
+    backprop: BackpropSettings = BackpropSettings()
     readout: Readout = Readout()
     goodness: GoodnessSettings = GoodnessSettings()
     # Measured at every probe beside the rest: how far drives from above and below cancel (§3.5); oscillations (§3.4).
@@ -176,6 +194,15 @@ class Protocol(Section):
         if self.table.against not in (None, *self.table.conditions):
             words = f"the table compares with '{self.table.against}', which is not among its conditions"
             raise Mistake(words, "table", "against")
+        for metric, row in self.table.metrics.items():
+            figures = row.paper if row is not None and isinstance(row.paper, Mapping) else {}
+            for name, of_variant in figures.items():
+                named, known = [name], list(self.variants)
+                if name in self.variants:
+                    named, known = list(of_variant) if isinstance(of_variant, Mapping) else [], self.table.conditions
+                for one in (one for one in named if one not in known):
+                    words = f"the paper's figure of {metric} is for '{one}' (known: {', '.join(known)})"
+                    raise Mistake(words, "table", "metrics", metric, "paper", name)
         for name, changes in self.variants.items():
             for key, value in (changes or {}).items():
                 key = f"stimuli.{'.'.join(value)}" if key == "stimuli" and isinstance(value, Mapping) else key
@@ -198,10 +225,38 @@ class Protocol(Section):
         if self.measures and (self.stimuli.labels == "none" or not self.engine.steps):
             words = f"measures {self.measures} need labels and steps, but stimuli.labels is none or engine.steps is 0"
             raise Mistake(words, "measures")
-        if (self.stimuli.labels == "none") != (self.stimuli.negatives == "hybrids"):
+        if self.learns_by_backprop:
+            self._backprop_has_what_it_needs()
+        elif self.stimuli.negatives == "none":
+            raise Mistake("stimuli.negatives none needs engine.learning backprop: give hybrids", "stimuli", "negatives")
+        elif (self.stimuli.labels == "none") != (self.stimuli.negatives == "hybrids"):
             words = "stimuli.labels none and stimuli.negatives hybrids go together: give both or neither"
             raise Mistake(words, "stimuli", "negatives")
         return self
+
+    def _backprop_has_what_it_needs(self) -> None:
+        for key in ("labels", "negatives"):
+            if (found := getattr(self.stimuli, key)) != "none":
+                words = (
+                    f"engine.learning is backprop, which clamps no label and has no negative data, but stimuli.{key}"
+                )
+                raise Mistake(f"{words} is {found}: give none", "stimuli", key)
+        for name, stage in self.stages.items():
+            if stage.phase not in ("wake", "rest"):
+                words = f"stage {name} has phase {stage.phase}, but engine.learning is backprop, without negative data"
+                raise Mistake(f"{words}: give wake or rest", "stages", name, "phase")
+            if stage.train_softmax:
+                words = (
+                    f"stage {name} has train_softmax, but backprop trains the softmax whenever it trains: leave it out"
+                )
+                raise Mistake(words, "stages", name, "train_softmax")
+            if stage.until is not None:
+                words = f"stage {name} has until, but a net trained by backprop has no err_goodness: leave it out"
+                raise Mistake(words, "stages", name, "until")
+
+    @property
+    def learns_by_backprop(self) -> bool:
+        return self.engine.learning == "backprop"
 
     @property
     def window(self) -> tuple[int, int]:

@@ -16,11 +16,12 @@ from cortexff.log import Log, Variable, open_file
 from cortexff.protocol.schedule import Protocol, split_metric
 
 PERCENT = ("err_goodness", "err_softmax", "fp_neg", "fp_noise", "miss")
-DIGITS = {"err_goodness": 2, "err_softmax": 2, "auroc": 4}  # decimal places, where not the usual
+DIGITS = {"err_goodness": 2, "err_softmax": 2, "auroc": 4, "loss": 3}  # decimal places, where not the usual
 KINDS = {"pos": "real data", "neg": "wrong labels", "noise": "noise"}
 LABELS = {
     "err_goodness": "error by goodness",
     "err_softmax": "error by softmax",
+    "loss": "cross-entropy",
     "fp_neg": "hallucination rate, wrong labels",
     "fp_noise": "hallucination rate, noise",
     "miss": "miss rate",
@@ -70,8 +71,9 @@ def build(results: Path, protocol: Protocol, name: str, preset: str) -> list[Row
         for variant, (metric, asked) in itertools.product(protocol.variants, table.metrics.items()):
             scale = 100.0 if metric in PERCENT else 1.0
             value = {c: scale * _last(file, f"{variant}/{c}", metric) for c in table.conditions}
-            paper = math.nan if asked is None or asked.paper is None else asked.paper
-            lines = [(c, *_mean(value[c], paper), paper) for c in value]
+            papers = {c: asked.figure(variant, c) if asked is not None else None for c in value}
+            papers = {c: math.nan if figure is None else figure for c, figure in papers.items()}
+            lines = [(c, *_mean(value[c], papers[c]), papers[c]) for c in value]
             if table.against is not None:
                 reference = value[table.against]
                 others = [c for c in value if c != table.against]
@@ -165,9 +167,9 @@ def _block(rows: Sequence[Row], heading: str) -> str:
     lines = [[heading, *conditions, *(["paper"] if with_paper else [])]]
     for metric in dict.fromkeys(row.metric for row in rows):
         mine = [row for row in rows if row.metric == metric]
-        papers = [f"{row.paper:g}" for row in mine if not math.isnan(row.paper)] or ["–"]
+        papers = dict.fromkeys(f"{row.paper:g}" for row in mine if not math.isnan(row.paper))
         name = label(metric) + (" (%)" if metric in PERCENT else "")
-        lines.append([name, *map(cell, mine), *(papers[:1] if with_paper else [])])
+        lines.append([name, *map(cell, mine), *([" / ".join(papers) or "–"] if with_paper else [])])
     return _aligned(lines)
 
 
