@@ -32,7 +32,7 @@ def described(name: str, preset: str = "quick", images=None, **settings) -> str:
 
 
 @pytest.mark.parametrize("preset", ["quick", "default"])
-@pytest.mark.parametrize("name", ["recurrent", "sleep_deprivation"])
+@pytest.mark.parametrize("name", ["recurrent", "sleep_deprivation", "backprop_baseline"])
 def test_every_stage_of_every_condition_is_listed(name, preset):
     protocol = load_protocol(name, preset)
     segments = plan(protocol, 1200)

@@ -76,7 +76,8 @@ def describe(
     """The schedule, the number of updates, and an estimate of time and memory, as text."""
     per_epoch = len(images.training_labels) // protocol.stimuli.minibatch
     lines = [f"{protocol.title}", f"model {net.graph['source']}, {protocol.subjects} subjects, results in {out}", ""]
-    lines.append(f"{'condition':<24}{'stage':<14}{'phase':<13}{'updates':>9}{'probes':>8}  learning rate")
+    wide = max(24, *(len(segment.group) + 2 for segment in segments))
+    lines.append(f"{'condition':<{wide}}{'stage':<14}{'phase':<13}{'updates':>9}{'probes':>8}  learning rate")
     learning = {segment.stage.phase for segment in segments if PHASES[segment.stage.phase]}
     of_update, of_image = seconds_of(protocol, net, learning, images.classes, device)
     seconds = SECONDS_TO_START
@@ -86,7 +87,7 @@ def describe(
         rate = f"{settings.plasticity_of(segment.stage).learning_rate:g}" if segment.stage.phase in learning else "–"
         until = f", until error ≤ {100 * segment.stage.until:g} %" if segment.stage.until is not None else ""
         lines.append(
-            f"{segment.group:<24}{segment.stage_name:<14}{segment.stage.phase:<13}{segment.updates:>9}{probes:>8}  "
+            f"{segment.group:<{wide}}{segment.stage_name:<14}{segment.stage.phase:<13}{segment.updates:>9}{probes:>8}  "
             f"{rate}{until}"
         )
         shown = getattr(images, f"{segment.stage.probe_on}_labels")[: segment.stage.probe_images]
