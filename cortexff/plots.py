@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -64,6 +65,9 @@ COURSE = {
 }
 RECOVERY = {"fp_neg": "wrong labels called real", "miss": "real data missed"}
 ERRORS = {"err_goodness": "Label of highest goodness", "err_softmax": "Label by the one-pass softmax"}
+MEASURES = {"perplexity": "perplexity", "accuracy": "accuracy (%)"}
+SETS = {"training": "Training strings", "test": "Held-out strings"}
+ALPHABET_SIZE = 30  # perplexity of knowing nothing
 MOMENTS = {"frozen": "before", "deprived": "deprived", "recovered": "recovered", "overslept": "overslept"}
 KINDS = {"real data": SKY, "wrong labels": ORANGE, "noise": PURPLE}
 SIGNS = {"max": ("high", "above"), "min": ("low", "below")}  # activity on real data; side of θ that is called real
@@ -81,18 +85,19 @@ def draw(path: str | Path) -> list[Path]:
     """
     from matplotlib import rc_context
 
-    from cortexff.protocol.schedule import Protocol
+    from cortexff.protocol.schedule import from_json
 
     path = Path(path)
     # Not `open_results`: xarray takes some seconds to open a log, and nothing here needs more than arrays.
     with open_file(path) as file, rc_context(STYLE):
-        protocol = Protocol.model_validate_json(file.attrs["settings"])
+        protocol = from_json(file.attrs["settings"])
         variants = {name: _probed(file[name], protocol) for name in protocol.variants if name in file}
         variants = {name: found for name, found in variants.items() if found}
         if not variants:
             raise CortexffError(f"{path}: holds no probes to draw")
         about_sleep = all({"control", "deprived", "recovered"} <= found.keys() for found in variants.values())
-        sheets = {path.stem: (_sleep_sheet if about_sleep else _learning_sheet)(variants, protocol, file.attrs)}
+        sheet = _sleep_sheet if about_sleep else SHEETS.get(getattr(protocol, "experiment", None), _learning_sheet)
+        sheets = {path.stem: sheet(variants, protocol, file.attrs)}
         for found in (groups for conditions in variants.values() for groups in conditions.values()):
             if "receptive_fields" in found:
                 sheets[f"{path.stem}_receptive_fields"] = _receptive_fields(found, file.attrs)
@@ -185,6 +190,38 @@ def _learning_sheet(variants: Mapping[str, Conditions], protocol: Protocol, abou
         axes.set_yticks([], minor=True)
         axes.tick_params(labelleft=axes in rows[:, 0])
     return figure
+
+
+def _prediction_sheet(variants: Mapping[str, Conditions], protocol: Protocol, about: Mapping[str, Any]) -> Figure:
+    """As figure 5 of the paper: perplexity of every regime, and accuracy, on training and on held-out strings.
+
+    A row for each variant and measure. The scale is that of all regimes but for what a subject has in bad moments.
+    """
+    rows = [(variant, measure) for variant in variants for measure in MEASURES]
+    height = 1.35 + 2.1 * len(rows)
+    figure = _titled(WIDTH, height, about)
+    edges = {"left": 0.08, "right": 0.985, "bottom": 0.66 / height, "top": 1 - 0.95 / height}
+    panels = figure.add_gridspec(len(rows), len(SETS), hspace=0.16, wspace=0.06, **edges).subplots(squeeze=False)
+    for row, (variant, measure) in zip(panels, rows, strict=True):
+        for axes, (part, title) in zip(row, SETS.items(), strict=True):
+            for (regime, data), colour in zip(variants[variant].items(), itertools.cycle(COLOURS), strict=False):
+                _curve(axes, data["update"][:], _values(data, f"{measure}_{part}"), colour, regime)
+            if axes in panels[0]:
+                axes.set_title(title, weight="bold")
+            axes.set_xlabel("Updates, each of all training strings" if axes in panels[-1] else "")
+        row[0].set_ylabel(f"{variant}: {MEASURES[measure]}")
+        _same_height(row, from_zero=measure in PERCENT)
+        if measure == "perplexity":
+            drawn = _drawn(row)
+            low, high = 0.95 * drawn.min(initial=math.inf), min(drawn.max(initial=1), ALPHABET_SIZE) * 1.03
+            for axes in row:
+                axes.set_ylim(low if math.isfinite(low) else 1, high)
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 1 - 0.48 / height), ncols=len(labels))
+    return figure
+
+
+SHEETS = {"next_character": _prediction_sheet}  # of protocols with steps of their own
 
 
 def _receptive_fields(found: h5py.Group, about: Mapping[str, Any]) -> Figure:

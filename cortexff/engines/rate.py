@@ -287,7 +287,7 @@ class RateEngine:
             else:
                 for gradient, more in zip(total, found, strict=True):
                     gradient.add(more)
-        for area, gradient in zip(self.areas, total or (), strict=True):
+        for area, gradient in zip(self.areas if total else (), total or (), strict=True):
             self.apply(state, area, gradient, is_positive, plasticity, cases)
 
     def gradients(

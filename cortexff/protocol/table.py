@@ -13,9 +13,18 @@ import numpy as np
 
 from cortexff.analysis.statistics import Interval, mean_interval, paired_difference, sign_flip_p
 from cortexff.log import Log, Variable, open_file
-from cortexff.protocol.schedule import Protocol
+from cortexff.protocol.schedule import Common
 
-PERCENT = ("err_goodness", "err_softmax", "fp_neg", "fp_noise", "miss")
+PERCENT = (
+    "err_goodness",
+    "err_softmax",
+    "fp_neg",
+    "fp_noise",
+    "fp_generated",
+    "miss",
+    "accuracy_training",
+    "accuracy_test",
+)
 DIGITS = {"err_goodness": 2, "err_softmax": 2, "auroc": 4}  # decimal places, where not the usual
 LABELS = {
     "err_goodness": "error by goodness",
@@ -25,6 +34,11 @@ LABELS = {
     "miss": "miss rate",
     "dprime": "d′",
     "criterion": "criterion",
+    "fp_generated": "false positives, generated",
+    "perplexity_training": "perplexity, training strings",
+    "perplexity_test": "perplexity, held-out strings",
+    "accuracy_training": "accuracy, training strings",
+    "accuracy_test": "accuracy, held-out strings",
     "auroc": "AUROC",
     "sleep_drive": "sleep drive E[p(x⁻)]",
     "decision_steps": "steps to decision",
@@ -57,7 +71,7 @@ class Row:
     verdict: str
 
 
-def build(results: Path, protocol: Protocol, name: str, preset: str) -> list[Row]:
+def build(results: Path, protocol: Common, name: str, preset: str) -> list[Row]:
     """Every row of the table that the protocol asks for: for each variant and metric, its conditions, then differences.
 
     raises  nothing where a network diverged: the row has NaN and says in how many subjects
