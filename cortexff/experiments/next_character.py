@@ -54,6 +54,8 @@ from cortexff.stimuli.text import CONTEXT
 
 class Text(Section):
     strings: Literal["fables", "aesop"] = "fables"
+    training: Annotated[int, Field(ge=1)] | None = None  # the first so many strings to learn from; all unless given
+    held_out: Annotated[int, Field(ge=1)] | None = None  # and of those held out
     strings_at_once: Annotated[int, Field(ge=1)] = 8  # seen together, by each subject: bounds memory
 
 
@@ -190,7 +192,8 @@ class Experiment:
         self.protocol, self.net, self.device, self.stage = protocol, net, device, protocol.course
         self.subjects = list(range(protocol.subjects) if subjects is None else subjects)
         strings = text.load(protocol.text.strings, fetching)
-        self.training, self.test = (torch.from_numpy(part).to(device) for part in (strings.training, strings.test))
+        parts = (strings.training[: protocol.text.training], strings.test[: protocol.text.held_out])
+        self.training, self.test = (torch.from_numpy(part).to(device) for part in parts)
         self.blocks = most_blocks(protocol, net)
 
     def engine(self, variant: str) -> RateEngine:
