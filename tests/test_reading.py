@@ -188,7 +188,7 @@ def test_interleaved_learning_is_that_of_the_engine_on_pairs():
 def test_the_softmax_learns_by_the_delta_rule_from_real_strings():
     reader = reader_of()
     before = reader.cohort.softmax.weights.clone()
-    _, _, heard = reader.read(STRINGS)
+    _, heard = reader.read(STRINGS)
     wrong = torch.eye(30)[STRINGS[:, CONTEXT:].flatten().long()] - readout.belief(reader.cohort.softmax, heard)
     gradient = wrong.mT @ heard / 30
     reader.learn(STRINGS, Regime(phases=["rest"]), PROTOCOL)

@@ -74,12 +74,11 @@ class Reader:
         """What the softmax hears, of all hidden areas (figure 4): (subjects, cases, units)."""
         return readout.softmax_heard(self.engine, percept, self.engine.areas)
 
-    def read(self, strings: Tensor) -> tuple[Percept, Percept, Tensor]:
-        """Strings (strings, symbols): the percepts of their contexts and of their windows, and what was heard."""
-        seen = windows(strings[None])
-        percept = self.look(seen)
-        contexts, ends = (_positions(percept, seen.shape[1:3], which) for which in (slice(-1), slice(1, None)))
-        return contexts, ends, self.heard(contexts)
+    def read(self, strings: Tensor) -> tuple[Percept, Tensor]:
+        """Strings (strings, symbols): the percept of every stretch of ten, and what the softmax hears of contexts."""
+        percept = self.look(windows(strings[None]))
+        heard = self.heard(percept).unflatten(1, (len(strings), -1))
+        return percept, heard[:, :, :-1].flatten(1, 2)
 
     def roll_out(self, openings: Tensor, uniform: Tensor) -> Tensor:
         """Strings that go on from their first ten symbols by themselves, each symbol drawn from the softmax.
@@ -118,13 +117,13 @@ class Reader:
             for some in self.parts(strings):
                 seen, following = windows(strings[some][None])[:, :, 1:], strings[some, CONTEXT:]
                 if awake or dreams is None:
-                    _, real, heard = self.read(strings[some])
+                    percept, heard = self.read(strings[some])
                     believed = readout.belief(softmax, heard)
                 if awake:
                     labels = following.flatten().long().expand(len(heard), -1)
                     gradient.add_(readout.delta_rule(heard, believed, labels))
                 if True in is_positive:
-                    yield Part(real, {self.input: shown(seen)}, (True,))
+                    yield Part(of_windows(percept, len(seen[0])), {self.input: shown(seen)}, (True,))
                 if imagining:
                     if dreams is None:
                         unreal = with_last(seen, sample(believed.unflatten(1, following.shape), uniform[:, some]))
@@ -162,11 +161,11 @@ def _asleep(state: RateState) -> RateState:
     return RateState(state.weights, averages[0], state.biases, averages[1], state.mean_activity)
 
 
-def _positions(percept: Percept, shape: Sequence[int], which: slice) -> Percept:
-    """A percept of strings and positions with some of the positions."""
+def of_windows(percept: Percept, strings: int) -> Percept:
+    """Of a percept of every stretch of ten, what is a window: all but the first of each string."""
 
     def some(array: Tensor) -> Tensor:
-        return array.unflatten(1, tuple(shape))[:, :, which].flatten(1, 2)
+        return array.unflatten(1, (strings, -1))[:, :, 1:].flatten(1, 2)
 
     arrays = (percept.input_drive, percept.brought, percept.activity)
     return Percept(*({name: some(array) for name, array in part.items()} for part in arrays))
