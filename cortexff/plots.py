@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -67,7 +66,7 @@ RECOVERY = {"fp_neg": "wrong labels called real", "miss": "real data missed"}
 ERRORS = {"err_goodness": "Label of highest goodness", "err_softmax": "Label by the one-pass softmax"}
 MEASURES = {"perplexity": "perplexity", "accuracy": "accuracy (%)"}
 SETS = {"training": "Training strings", "test": "Held-out strings"}
-ALPHABET_SIZE = 30  # perplexity of knowing nothing
+PERPLEXITY_TICKS = [2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 20, 30]  # the last: of knowing nothing
 MOMENTS = {"frozen": "before", "deprived": "deprived", "recovered": "recovered", "overslept": "overslept"}
 KINDS = {"real data": SKY, "wrong labels": ORANGE, "noise": PURPLE}
 SIGNS = {"max": ("high", "above"), "min": ("low", "below")}  # activity on real data; side of θ that is called real
@@ -181,13 +180,8 @@ def _learning_sheet(variants: Mapping[str, Conditions], protocol: Protocol, abou
             axes.set_xlabel("Updates")
         row[0].set_ylabel(f"{variant}: error (%)")
     errors = [error for error in _drawn(rows.ravel()) if error > 0] or [1, 100]
-    low, high = 0.8 * min(errors), 1.25 * max(errors)
-    ticks = [tick for tick in ERROR_TICKS if low <= tick <= high]
+    _logarithmic(rows.ravel(), ERROR_TICKS, 0.8 * min(errors), 1.25 * max(errors))
     for axes in rows.ravel():
-        axes.set_ylim(low, high)  # before the scale, which would look for positive values
-        axes.set_yscale("log", nonpositive="clip")
-        axes.set_yticks(ticks, labels=[f"{tick:g}" for tick in ticks])
-        axes.set_yticks([], minor=True)
         axes.tick_params(labelleft=axes in rows[:, 0])
     return figure
 
@@ -195,7 +189,7 @@ def _learning_sheet(variants: Mapping[str, Conditions], protocol: Protocol, abou
 def _prediction_sheet(variants: Mapping[str, Conditions], protocol: Protocol, about: Mapping[str, Any]) -> Figure:
     """As figure 5 of the paper: perplexity of every regime, and accuracy, on training and on held-out strings.
 
-    A row for each variant and measure. The scale is that of all regimes but for what a subject has in bad moments.
+    A row for each variant and measure. Perplexity is cut where it is that of knowing nothing.
     """
     rows = [(variant, measure) for variant in variants for measure in MEASURES]
     height = 1.35 + 2.1 * len(rows)
@@ -204,7 +198,8 @@ def _prediction_sheet(variants: Mapping[str, Conditions], protocol: Protocol, ab
     panels = figure.add_gridspec(len(rows), len(SETS), hspace=0.16, wspace=0.06, **edges).subplots(squeeze=False)
     for row, (variant, measure) in zip(panels, rows, strict=True):
         for axes, (part, title) in zip(row, SETS.items(), strict=True):
-            for (regime, data), colour in zip(variants[variant].items(), itertools.cycle(COLOURS), strict=False):
+            regimes = list(zip(variants[variant].items(), itertools.cycle(COLOURS), strict=False))
+            for (regime, data), colour in reversed(regimes):  # the first lies on top
                 _curve(axes, data["update"][:], _values(data, f"{measure}_{part}"), colour, regime)
             if axes in panels[0]:
                 axes.set_title(title, weight="bold")
@@ -212,11 +207,8 @@ def _prediction_sheet(variants: Mapping[str, Conditions], protocol: Protocol, ab
         row[0].set_ylabel(f"{variant}: {MEASURES[measure]}")
         _same_height(row, from_zero=measure in PERCENT)
         if measure == "perplexity":
-            drawn = _drawn(row)
-            low, high = 0.95 * drawn.min(initial=math.inf), min(drawn.max(initial=1), ALPHABET_SIZE) * 1.03
-            for axes in row:
-                axes.set_ylim(low if math.isfinite(low) else 1, high)
-    handles, labels = panels[0, 0].get_legend_handles_labels()
+            _logarithmic(row, PERPLEXITY_TICKS, _drawn(row).min(initial=10) / 1.05, 1.05 * PERPLEXITY_TICKS[-1])
+    handles, labels = (found[::-1] for found in panels[0, 0].get_legend_handles_labels())
     figure.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 1 - 0.48 / height), ncols=len(labels))
     return figure
 
@@ -387,6 +379,16 @@ def _same_height(row: Sequence[Axes], from_zero: bool) -> None:
         axes.set_ylim(low - margin / 2, high + margin)
         axes.locator_params(axis="y", nbins=4, min_n_ticks=3)
         axes.tick_params(labelleft=axes is row[0])
+
+
+def _logarithmic(panels: Sequence[Axes], ticks: Sequence[float], low: float, high: float) -> None:
+    """A logarithmic scale for all panels, with those ticks that lie on it."""
+    ticks = [tick for tick in ticks if low <= tick <= high]
+    for axes in panels:
+        axes.set_ylim(low, high)  # before the scale, which would look for positive values
+        axes.set_yscale("log", nonpositive="clip")
+        axes.set_yticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+        axes.set_yticks([], minor=True)
 
 
 def _drawn(panels: Sequence[Axes]) -> np.ndarray:

@@ -156,8 +156,8 @@ DIFFERENCE = Row(
         (0.05, 0.15, 2.0, "alike though different: +5% [+2%, +8%] of the gain"),
         (0.05, 0.15, 1.0, "different: +10% [+5%, +15%] of the gain"),
         (-0.3, 0.5, 2.0, "undecided: +5% [-15%, +25%] of the gain"),
-        (-0.3, 0.5, -2.0, "alike or not cannot be said: learning hidden weights gained nothing over fixed ones"),
-        (-0.3, 0.5, np.nan, "alike or not cannot be said: learning hidden weights gained nothing over fixed ones"),
+        (-0.3, 0.5, -2.0, "alike or not cannot be said: fixed weights did no worse"),
+        (-0.3, 0.5, np.nan, "alike or not cannot be said: fixed weights did no worse"),
         (np.nan, np.nan, 2.0, "alike or not cannot be said: no interval"),
     ],
 )

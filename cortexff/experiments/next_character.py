@@ -307,7 +307,7 @@ def report(results: Path, protocol: Protocol, name: str, preset: str) -> list[ta
 def verdict(difference: table.Row, gain: float, alike: float) -> str:
     """What a difference of perplexity says, beside the gain of learning hidden weights: a few words of found facts."""
     if not gain > 0:
-        return "alike or not cannot be said: learning hidden weights gained nothing over fixed ones"
+        return "alike or not cannot be said: fixed weights did no worse"
     if not math.isfinite(difference.low):
         return "alike or not cannot be said: no interval"
     share = f"{difference.ours / gain:+.0%} [{difference.low / gain:+.0%}, {difference.high / gain:+.0%}] of the gain"
