@@ -64,6 +64,9 @@ COURSE = {
 }
 RECOVERY = {"fp_neg": "wrong labels called real", "miss": "real data missed"}
 ERRORS = {"err_goodness": "Label of highest goodness", "err_softmax": "Label by the one-pass softmax"}
+MEASURES = {"perplexity": "perplexity", "accuracy": "accuracy (%)"}
+SETS = {"training": "Training strings", "test": "Held-out strings"}
+PERPLEXITY_TICKS = [2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 20, 30]  # the last: of knowing nothing
 MOMENTS = {"frozen": "before", "deprived": "deprived", "recovered": "recovered", "overslept": "overslept"}
 KINDS = {"real data": SKY, "wrong labels": ORANGE, "noise": PURPLE}
 AGREEMENT = {"pos": "real data", "neg": "wrong label", "noise": "noise"}
@@ -82,18 +85,19 @@ def draw(path: str | Path) -> list[Path]:
     """
     from matplotlib import rc_context
 
-    from cortexff.protocol.schedule import Protocol
+    from cortexff.protocol.schedule import from_json
 
     path = Path(path)
     # Not `open_results`: xarray takes some seconds to open a log, and nothing here needs more than arrays.
     with open_file(path) as file, rc_context(STYLE):
-        protocol = Protocol.model_validate_json(file.attrs["settings"])
+        protocol = from_json(file.attrs["settings"])
         variants = {name: _probed(file[name], protocol) for name in protocol.variants if name in file}
         variants = {name: found for name, found in variants.items() if found}
         if not variants:
             raise CortexffError(f"{path}: holds no probes to draw")
         about_sleep = all({"control", "deprived", "recovered"} <= found.keys() for found in variants.values())
-        sheets = {path.stem: (_sleep_sheet if about_sleep else _learning_sheet)(variants, protocol, file.attrs)}
+        sheet = _sleep_sheet if about_sleep else SHEETS.get(getattr(protocol, "experiment", None), _learning_sheet)
+        sheets = {path.stem: sheet(variants, protocol, file.attrs)}
         for found in _groups(variants):
             if "receptive_fields" in found:
                 sheets[f"{path.stem}_receptive_fields"] = _receptive_fields(found, file.attrs)
@@ -187,14 +191,9 @@ def _learning_sheet(variants: Mapping[str, Conditions], protocol: Protocol, abou
             axes.set_title(label, weight="bold")
             axes.set_xlabel("Updates")
         row[0].set_ylabel(f"{variant}: error (%)")
-    heights = [error for error in _drawn(rows.ravel()) if error > 0] or [1, 100]
-    low, high = 0.8 * min(heights), 1.25 * max(heights)
-    ticks = [tick for tick in ERROR_TICKS if low <= tick <= high]
+    errors = [error for error in _drawn(rows.ravel()) if error > 0] or [1, 100]
+    _logarithmic(rows.ravel(), ERROR_TICKS, 0.8 * min(errors), 1.25 * max(errors))
     for axes in rows.ravel():
-        axes.set_ylim(low, high)  # before the scale, which would look for positive values
-        axes.set_yscale("log", nonpositive="clip")
-        axes.set_yticks(ticks, labels=[f"{tick:g}" for tick in ticks])
-        axes.set_yticks([], minor=True)
         axes.tick_params(labelleft=axes in rows[:, 0])
     return figure
 
@@ -252,6 +251,36 @@ def _oscillation(variants: Mapping[str, Conditions], about: Mapping[str, Any]) -
         below.set_xlabel("Step")
     rows[0, 0].legend(loc="upper right")
     return figure
+
+
+def _prediction_sheet(variants: Mapping[str, Conditions], protocol: Protocol, about: Mapping[str, Any]) -> Figure:
+    """As figure 5 of the paper: perplexity of every regime, and accuracy, on training and on held-out strings.
+
+    A row for each variant and measure. Perplexity is cut where it is that of knowing nothing.
+    """
+    rows = [(variant, measure) for variant in variants for measure in MEASURES]
+    height = 1.35 + 2.1 * len(rows)
+    figure = _titled(WIDTH, height, about)
+    edges = {"left": 0.08, "right": 0.985, "bottom": 0.66 / height, "top": 1 - 0.95 / height}
+    panels = figure.add_gridspec(len(rows), len(SETS), hspace=0.16, wspace=0.06, **edges).subplots(squeeze=False)
+    for row, (variant, measure) in zip(panels, rows, strict=True):
+        for axes, (part, title) in zip(row, SETS.items(), strict=True):
+            regimes = list(zip(variants[variant].items(), itertools.cycle(COLOURS), strict=False))
+            for (regime, data), colour in reversed(regimes):  # the first lies on top
+                _curve(axes, data["update"][:], _values(data, f"{measure}_{part}"), colour, regime)
+            if axes in panels[0]:
+                axes.set_title(title, weight="bold")
+            axes.set_xlabel("Updates, each of all training strings" if axes in panels[-1] else "")
+        row[0].set_ylabel(f"{variant}: {MEASURES[measure]}")
+        _same_height(row, from_zero=measure in PERCENT)
+        if measure == "perplexity":
+            _logarithmic(row, PERPLEXITY_TICKS, _drawn(row).min(initial=10) / 1.05, 1.05 * PERPLEXITY_TICKS[-1])
+    handles, labels = (found[::-1] for found in panels[0, 0].get_legend_handles_labels())
+    figure.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 1 - 0.48 / height), ncols=len(labels))
+    return figure
+
+
+SHEETS = {"next_character": _prediction_sheet}  # of protocols with steps of their own
 
 
 def _receptive_fields(found: h5py.Group, about: Mapping[str, Any]) -> Figure:
@@ -417,6 +446,16 @@ def _same_height(row: Sequence[Axes], from_zero: bool) -> None:
         axes.set_ylim(low - margin / 2, high + margin)
         axes.locator_params(axis="y", nbins=4, min_n_ticks=3)
         axes.tick_params(labelleft=axes is row[0])
+
+
+def _logarithmic(panels: Sequence[Axes], ticks: Sequence[float], low: float, high: float) -> None:
+    """A logarithmic scale for all panels, with those ticks that lie on it."""
+    ticks = [tick for tick in ticks if low <= tick <= high]
+    for axes in panels:
+        axes.set_ylim(low, high)  # before the scale, which would look for positive values
+        axes.set_yscale("log", nonpositive="clip")
+        axes.set_yticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+        axes.set_yticks([], minor=True)
 
 
 def _drawn(panels: Sequence[Axes]) -> np.ndarray:

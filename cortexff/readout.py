@@ -39,19 +39,21 @@ def softmax_areas(engine: RateEngine | BackpropEngine) -> list[str]:
     return engine.areas[-1:] if isinstance(engine, BackpropEngine) else engine.areas[1:] or engine.areas
 
 
-def start_softmax(engine: RateEngine | BackpropEngine, subjects: int, labels: int) -> SoftmaxState:
-    """An untrained classifier: every label equally likely."""
-    units = sum(engine.net.nodes[area]["units"] for area in softmax_areas(engine))
+def start_softmax(
+    engine: RateEngine | BackpropEngine, subjects: int, labels: int, areas: Sequence[str] | None = None
+) -> SoftmaxState:
+    """An untrained classifier: every label equally likely. It hears :func:`softmax_areas` unless others are given."""
+    units = sum(engine.net.nodes[area]["units"] for area in areas or softmax_areas(engine))
     weights = torch.zeros(subjects, labels, units, device=engine.device)
     return SoftmaxState(weights, torch.zeros_like(weights))
 
 
-def softmax_heard(engine: RateEngine | BackpropEngine, percept: Percept) -> Tensor:
+def softmax_heard(engine: RateEngine | BackpropEngine, percept: Percept, areas: Sequence[str] | None = None) -> Tensor:
     """Activity that the softmax reads of the bottom-up pass, first version: (subjects, cases, units).
 
     It is normalized, as all that areas hear; in a net without normalization (§3.1) it is not.
     """
-    heard = [percept.activity[area][:, :, 0] for area in softmax_areas(engine)]
+    heard = [percept.activity[area][:, :, 0] for area in areas or softmax_areas(engine)]
     if not isinstance(engine, BackpropEngine):
         heard = [length_normalization(activity) for activity in heard]
     return torch.cat(heard, dim=-1)
@@ -60,6 +62,11 @@ def softmax_heard(engine: RateEngine | BackpropEngine, percept: Percept) -> Tens
 def belief(softmax: SoftmaxState, heard: Tensor) -> Tensor:
     """Probability of each label after one bottom-up pass, (subjects, cases, labels)."""
     return torch.softmax(torch.bmm(heard, softmax.weights.mT), dim=-1)
+
+
+def log_belief(softmax: SoftmaxState, heard: Tensor) -> Tensor:
+    """The natural logarithm of :func:`belief`, finite also where that is zero to the computer."""
+    return torch.log_softmax(torch.bmm(heard, softmax.weights.mT), dim=-1)
 
 
 def learn_softmax(
@@ -80,10 +87,22 @@ def learn_softmax(
     learning_rate  for input of length 1
     minibatch      cases of all ranks together, if there are others
     """
-    wrong = torch.nn.functional.one_hot(labels, probability.shape[-1]) - probability
-    gradient = torch.bmm(wrong.mT, heard) / (minibatch or heard.shape[1])
+    gradient = delta_rule(heard, probability, labels) / (minibatch or heard.shape[1])
     ranks.add_up([gradient])()
-    rate = unit_input_rate(learning_rate, heard.shape[-1])
+    change_softmax(softmax, gradient, learning_rate, gradient_average, weight_cost)
+
+
+def delta_rule(heard: Tensor, probability: Tensor, labels: Tensor) -> Tensor:
+    """The gradient of the log probability of the labels, summed over cases, in the shape of the softmax's weights."""
+    wrong = torch.nn.functional.one_hot(labels, probability.shape[-1]) - probability
+    return torch.bmm(wrong.mT, heard)
+
+
+def change_softmax(
+    softmax: SoftmaxState, gradient: Tensor, learning_rate: float, gradient_average: float, weight_cost: float
+) -> None:
+    """Move the weights along a gradient that is a mean over cases, in place."""
+    rate = unit_input_rate(learning_rate, gradient.shape[-1])
     apply_gradient(softmax.weights, softmax.average, gradient, rate, gradient_average, weight_cost)
 
 

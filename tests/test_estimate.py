@@ -74,7 +74,7 @@ def test_time_is_that_of_updates_and_probes():
     "time, words", [(0.2, "0 seconds"), (89, "89 seconds"), (600, "10 minutes"), (9000, "2.5 hours")]
 )
 def test_durations_in_words(time, words):
-    assert estimate._duration(time) == words
+    assert estimate.duration(time) == words
 
 
 def test_the_paper_s_size_is_described_without_its_data():

@@ -10,9 +10,10 @@ from click.testing import CliRunner
 
 from cortexff.description import parse, read_text
 from cortexff.engines.rate import check_steps
+from cortexff.experiments import module
 from cortexff.graph import has_context, load_model
 from cortexff.protocol.__main__ import command
-from cortexff.protocol.schedule import load_protocol
+from cortexff.protocol.schedule import ByExperiment, load_protocol
 from cortexff.resources import find, names
 
 torch.set_num_threads(1)
@@ -27,6 +28,9 @@ def presets_of(name: str) -> list[str]:
 def test_every_preset_names_a_model_that_fits_it(name, preset):
     protocol = load_protocol(name, preset)
     net = load_model(protocol.model)
+    if isinstance(protocol, ByExperiment):
+        module(protocol.experiment).check_fit(protocol, net)
+        return
     if protocol.learns_by_backprop:  # takes what is bottom-up of any model
         return
     assert has_context(net) is (protocol.stimuli.labels == "context")
@@ -46,5 +50,5 @@ def test_the_quick_preset_runs_to_the_end(name, tmp_path):
         assert len(file["table/ours"]) == len(rows) and np.isfinite(file["table/ours"][:]).all()
     pictures = list(tmp_path.glob("*.png"))
     assert pictures and all(picture.stat().st_size > 10_000 for picture in pictures)
-    if load_protocol(name, "quick").receptive_fields:
+    if getattr(load_protocol(name, "quick"), "receptive_fields", 0):
         assert out.with_name(f"{name}_receptive_fields.png") in pictures

@@ -36,6 +36,15 @@ class AreaGradient:
     def arrays(self) -> list[Tensor]:
         return [*self.weights.values(), self.bias, self.seen]
 
+    def copy(self) -> AreaGradient:
+        weights = {name: gradient.clone() for name, gradient in self.weights.items()}
+        return AreaGradient(weights, self.bias.clone(), self.seen.clone())
+
+    def add(self, more: AreaGradient) -> None:
+        """Add what the area learns from other cases."""
+        for array, other in zip(self.arrays(), more.arrays(), strict=True):
+            array += other
+
 
 class Gradients:
     """Takes in moments, and ends with the gradient of each area; one working set, whatever the number of steps.

@@ -17,7 +17,7 @@ from cortexff.engines.gradients import AreaGradient, Gradients
 from cortexff.engines.projections import AllToAll, Local
 from cortexff.engines.recording import Recordings, Tape, cuda_graph
 from cortexff.engines.settling import Settling
-from cortexff.engines.state import Moment, Percept, Plasticity, RateDynamics, RateState
+from cortexff.engines.state import Moment, Part, Percept, Plasticity, RateDynamics, RateState
 from cortexff.engines.workspace import Take, Workspace
 from cortexff.equations import goodness as goodness_equations
 from cortexff.equations.normalization import length_normalization
@@ -268,17 +268,52 @@ class RateEngine:
         borrowed     for each version, whether what areas hear of hidden areas above is that of another case: then it is
                      an internal representation that is negative, not the data (§3.5)
         """
-        cases = next(iter(percept.activity.values())).shape[1]
-        share, peers = 1.0 / ((minibatch or cases) * self.dynamics.moments), plasticity.peer_normalization
-        gradients = self._gradients(state, percept, cases, context, images, is_positive, peers, share, borrowed)
+        cases = minibatch or next(iter(percept.activity.values())).shape[1]
+        gradients = self.gradients(state, percept, context, images, is_positive, plasticity, cases, borrowed)
         # What ranks have to say of one area travels while the next one is finished, unless it all comes recorded.
         summed = [(gradient, ranks.add_up(gradient.arrays())) for gradient in gradients]
         for area, (gradient, wait) in zip(self.areas, summed, strict=True):
             wait()
-            self._apply(state, area, gradient, plasticity)
-            if any(is_positive):
-                average = gradient.seen * (share / sum(is_positive))
-                state.mean_activity[area].lerp_(average, 1.0 - plasticity.activity_average)
+            self.apply(state, area, gradient, is_positive, plasticity, cases)
+
+    def learn_in_parts(
+        self, state: RateState, parts: Iterable[Part], is_positive: Sequence[bool], plasticity: Plasticity, cases: int
+    ) -> None:
+        """One update from cases too many to be held at once; ``state`` is changed in place when all have been seen.
+
+        parts        each has some of the cases in some of the versions, which can come one by one
+        is_positive  for each version of the whole update
+        cases        of the whole update; each version's gradient is a mean over them
+        """
+        total: list[AreaGradient] | None = None
+        for part in parts:
+            found = self.gradients(
+                state, part.percept, part.context, part.images, part.is_positive, plasticity, cases
+            )  # in arrays that the next part uses again
+            if total is None:
+                total = [gradient.copy() for gradient in found]
+            else:
+                for gradient, more in zip(total, found, strict=True):
+                    gradient.add(more)
+        for area, gradient in zip(self.areas if total else (), total or (), strict=True):
+            self.apply(state, area, gradient, is_positive, plasticity, cases)
+
+    def gradients(
+        self,
+        state: RateState,
+        percept: Percept,
+        context: Mapping[str, Tensor],
+        images: Mapping[str, Tensor],
+        is_positive: Sequence[bool],
+        plasticity: Plasticity,
+        cases: int,
+        borrowed: Sequence[bool] = (),
+    ) -> Iterable[AreaGradient]:
+        """What each area has to learn from some of an update's ``cases``; arrays that the next call uses again."""
+        share = 1.0 / (cases * self.dynamics.moments)
+        here = next(iter(percept.activity.values())).shape[1]
+        peers = plasticity.peer_normalization
+        return self._gradients(state, percept, here, context, images, is_positive, peers, share, borrowed)
 
     def _gradients(
         self,
@@ -316,8 +351,16 @@ class RateEngine:
         key = (real, peers, share, tuple(borrowed), *weights, *((array.data_ptr(), array.shape) for array in read))
         return self.recordings.play(key, arrays, work)
 
-    def _apply(self, state: RateState, area: str, gradient: AreaGradient, plasticity: Plasticity) -> None:
-        """Change the weights and biases of an area by its gradient."""
+    def apply(
+        self,
+        state: RateState,
+        area: str,
+        gradient: AreaGradient,
+        is_positive: Sequence[bool],
+        plasticity: Plasticity,
+        cases: int,
+    ) -> None:
+        """Change the weights and biases of an area by its gradient, and its mean activity where it saw real data."""
         rate = unit_input_rate(plasticity.learning_rate, self.inputs_heard[area])
         keep = plasticity.gradient_average
         for name, of_weights in gradient.weights.items():
@@ -325,6 +368,9 @@ class RateEngine:
             apply_gradient(state.weights[name], average, of_weights, rate, keep, plasticity.weight_cost)
         # The weight cost leaves biases alone, as in the author's code.
         apply_gradient(state.biases[area], state.bias_averages[area], gradient.bias, rate, keep, 0.0)
+        if any(is_positive):
+            average = gradient.seen * (1.0 / (cases * self.dynamics.moments) / sum(is_positive))
+            state.mean_activity[area].lerp_(average, 1.0 - plasticity.activity_average)
 
 
 def check_steps(net: nx.MultiDiGraph, steps: int) -> None:

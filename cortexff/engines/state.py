@@ -114,6 +114,16 @@ class Percept:
 
 
 @dataclass
+class Part:
+    """Some of the cases of an update, or some of their versions, as ``RateEngine.learn`` takes them."""
+
+    percept: Percept
+    images: Activity
+    is_positive: Sequence[bool]
+    context: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass
 class Moment:
     """One update of some areas within a settle. The arrays are used again by the next one: copy what you keep.
 

@@ -23,7 +23,7 @@ from cortexff.protocol.progress import Progress
 if TYPE_CHECKING:
     import networkx as nx
 
-    from cortexff.protocol.schedule import Protocol
+    from cortexff.protocol.schedule import ByExperiment, Protocol
     from cortexff.protocol.table import Row
     from cortexff.stimuli.images import Images
 
@@ -162,7 +162,7 @@ def run(
     as_json: bool,
 ) -> None:
     """Carry out one protocol from the command line."""
-    from cortexff.protocol.schedule import assignment, load_protocol
+    from cortexff.protocol.schedule import ByExperiment, assignment, load_protocol
 
     changes = {f"--set {text}": assignment(text) for text in assignments}
     for option, value in {"model": model, "subjects": subjects, "seed": seed, "engine.precision": precision}.items():
@@ -193,6 +193,21 @@ def run(
     from cortexff.graph import load_model
 
     net = load_model(protocol.model)
+    if isinstance(protocol, ByExperiment):
+        run_experiment(
+            protocol,
+            net,
+            name_or_path,
+            preset,
+            out,
+            overwrite=overwrite,
+            resume=resume,
+            dry_run=dry_run,
+            device=device,
+            progress=progress,
+            as_json=as_json,
+        )
+        return
     from cortexff.engines import ranks
 
     check_device(device)
@@ -201,10 +216,8 @@ def run(
     if not dry_run:
         ranks.join(device)
     first = ranks.number() == 0  # where torchrun started several processes, one of them speaks and writes
-    if not dry_run and not resume and not overwrite and out.exists():
-        raise CortexffError(
-            f"{out} exists: give --out another file, --overwrite it, or --resume it if it was interrupted"
-        )
+    if not dry_run:
+        _check_free(out, overwrite, resume)
     say = partial(click.echo, err=as_json) if first else lambda text: None
     if not dry_run:
         say(f"{name} ({preset}): {protocol.title}")
@@ -212,7 +225,7 @@ def run(
     from cortexff.plots import draw
     from cortexff.protocol import table
     from cortexff.protocol.checkpoint import path_for
-    from cortexff.protocol.runner import Interrupted, Run, plan, with_precision
+    from cortexff.protocol.runner import Interrupted, Run, plan, versions, with_precision
 
     protocol = with_precision(protocol, net, device)
     images = _fitting_images(protocol, net, progress)
@@ -225,8 +238,9 @@ def run(
     from cortexff.protocol import provenance
 
     came_from = provenance.origin(protocol, net, name_or_path, preset)
-    log = provenance.open_log(out, protocol, net, images.classes, came_from, resume, overwrite)
-    with log, Progress(progress if first else "none", segments, say) as listener:
+    log = provenance.open_log(out, protocol, net, versions(protocol, images), came_from, resume, overwrite)
+    updates = sum(segment.updates for segment in segments)
+    with log, Progress(progress if first else "none", updates, say) as listener:
         try:
             course = Run(protocol, net, images, log, path_for(out), listener, log.attribute("started"), device=device)
             course.carry_out(resume=resume)
@@ -245,6 +259,59 @@ def run(
     click.echo(_json(rows) if as_json else table.render(rows))
     pictures = draw(out)
     say("\nResults: " + ", ".join(str(path) for path in (out, *pictures)))
+
+
+def run_experiment(
+    protocol: ByExperiment,
+    net: nx.MultiDiGraph,
+    name_or_path: str,
+    preset: str,
+    out: Path,
+    *,
+    overwrite: bool,
+    resume: bool,
+    dry_run: bool,
+    device: str,
+    progress: str | None,
+    as_json: bool,
+) -> None:
+    """Carry out a protocol that has steps of its own."""
+    from cortexff.experiments import module
+    from cortexff.experiments.course import Course, describe
+    from cortexff.plots import draw
+    from cortexff.protocol import provenance, table
+    from cortexff.protocol.checkpoint import path_for
+    from cortexff.protocol.runner import Interrupted, with_precision
+
+    name, say = Path(name_or_path).stem, partial(click.echo, err=as_json)
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise CortexffError(f"torchrun: {name} is carried out by one process; start it without")
+    check_device(device)
+    protocol, methods = with_precision(protocol, net, device), module(protocol.experiment)
+    if not dry_run:
+        _check_free(out, overwrite, resume)
+        say(f"{name} ({preset}): {protocol.title}")
+    experiment = methods.Experiment(protocol, net, device, fetching=progress != "none" and sys.stderr.isatty())
+    if dry_run:
+        say(describe(experiment, net, out))
+        return
+    came_from = provenance.origin(protocol, net, name_or_path, preset)
+    log = provenance.open_log(out, protocol, net, None, came_from, resume, overwrite)
+    course = Course(experiment, log, path_for(out), run_id=log.attribute("started"))
+    with log, Progress(progress, course.updates, say) as course.listener:
+        try:
+            course.carry_out(resume=resume)
+        except Interrupted:
+            say(f"Interrupted; nothing is lost. {_go_on()}")
+            sys.exit(130)
+        log.flush()
+        rows = methods.report(out, protocol, name, preset)
+        table.write(log, rows)
+        log.attributes("/", {"finished": now()})
+    course.forget_checkpoint()
+    say("")
+    click.echo(_json(rows) if as_json else f"{table.render(rows)}\n\n{methods.summary(rows)}".rstrip())
+    say("\nResults: " + ", ".join(str(path) for path in (out, *draw(out))))
 
 
 def run_many(
@@ -268,7 +335,7 @@ def run_many(
     from cortexff.plots import draw
     from cortexff.protocol import provenance, sweep, table, workers
     from cortexff.protocol.runner import Interrupted, plan, with_precision
-    from cortexff.protocol.schedule import load_protocol
+    from cortexff.protocol.schedule import ByExperiment, load_protocol
 
     workers.check_installed(cluster)
     if cluster is None:  # else the jobs' machines have it or not
@@ -279,6 +346,10 @@ def run_many(
     points, cases = [], {}
     for label, settings in sweep.grid(sweeps).items():
         protocol = load_protocol(name_or_path, preset, {**changes, **settings})
+        if isinstance(protocol, ByExperiment):
+            raise CortexffError(
+                f"--jobs, --cluster, --sweep: {Path(name_or_path).stem} is carried out by one process; leave them out"
+            )
         net = load_model(protocol.model)
         protocol = with_precision(protocol, net, device, here=cluster is None)
         came_from = provenance.origin(protocol, net, name_or_path, preset)
@@ -301,7 +372,8 @@ def run_many(
     say(f"{name} ({preset}): {points[0].protocol.title}; {len(shards)} shards, {jobs} at a time")
     pictures = []
     segments = [segment for shard in shards for segment in shard.segments(cases[shard.point.name])]
-    with Progress(progress, segments, say) as listener, workers.start(jobs, cluster) as (client, threads):
+    updates = sum(segment.updates for segment in segments)
+    with Progress(progress, updates, say) as listener, workers.start(jobs, cluster) as (client, threads):
         try:
             problems = workers.carry_out(
                 shards, client, threads, device, listener, lambda point: pictures.extend([point.out, *draw(point.out)])
@@ -322,6 +394,14 @@ def run_many(
     if problems:
         click.echo("\n".join([*problems, f"What else was begun is finished. {_go_on()}"]), err=True)
         sys.exit(1)
+
+
+def _check_free(out: Path, overwrite: bool, resume: bool) -> None:
+    """Raises CortexffError where a results file would be overwritten unasked."""
+    if not resume and not overwrite and out.exists():
+        raise CortexffError(
+            f"{out} exists: give --out another file, --overwrite it, or --resume it if it was interrupted"
+        )
 
 
 def _go_on() -> str:

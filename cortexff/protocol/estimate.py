@@ -97,7 +97,7 @@ def describe(
     total = sum(segment.updates for segment in segments)
     lines += [
         "",
-        f"{total} updates of {protocol.stimuli.minibatch} images: about {_duration(seconds)} on this machine,",
+        f"{total} updates of {protocol.stimuli.minibatch} images: about {duration(seconds)} on this machine,",
     ]
     lines.append(f"about {megabytes + 400:.0f} MB of memory ({megabytes:.0f} MB of them weights)")
     return "\n".join(lines)
@@ -111,7 +111,8 @@ def _weights(protocol: Protocol, net: nx.MultiDiGraph) -> int:
     return sum(units[source] * units[target] for source, target, kind in kinds if kind == "bottom_up")
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A time in words."""
     if seconds < 90:
         return f"{seconds:.0f} seconds"
     return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

@@ -20,7 +20,7 @@ from cortexff.log import open_file
 from cortexff.protocol.table import PERCENT, Row, cell, label
 
 FOLDER = Path("results") / "paper"
-README_METRICS = ("fp_neg", "fp_noise", "err_goodness", "dprime", "criterion")
+README_METRICS = ("perplexity_test", "perplexity_training", "fp_neg", "fp_noise", "err_goodness", "dprime", "criterion")
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,8 @@ def markdown(runs: Sequence[KeptRun]) -> str:
         for variant in dict.fromkeys(row.variant for row in run.rows):
             for metric in README_METRICS:
                 found = {r.condition: r for r in run.rows if (r.variant, r.metric) == (variant, metric)}
+                if not found:
+                    continue
                 unit = ", %" if metric in PERCENT else ""
                 lines.append(
                     f"| {variant}: {label(metric)}{unit} | " + " | ".join(cell(found[c]) for c in conditions) + " |"

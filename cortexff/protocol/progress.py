@@ -5,11 +5,11 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cortexff.protocol.runner import Listener, Segment
+    from cortexff.protocol.runner import Listener
 
 SECONDS_OF_SILENCE = 10  # the longest that a run written as text says nothing
 
@@ -17,9 +17,9 @@ SECONDS_OF_SILENCE = 10  # the longest that a run written as text says nothing
 class Progress:
     """Shows how far a run has come, and hears Ctrl-C and SIGTERM."""
 
-    def __init__(self, style: str | None, segments: Sequence[Segment], say: Callable[[str], None]) -> None:
+    def __init__(self, style: str | None, updates: int, say: Callable[[str], None]) -> None:
         self.style = style or ("bar" if sys.stderr.isatty() else "text")
-        self.total = sum(segment.updates for segment in segments)
+        self.total = updates
         self.done, self.say, self.stopping, self.said = 0, say, 0, time.monotonic()
 
     def __enter__(self) -> Listener:
@@ -49,18 +49,12 @@ class Progress:
         if self.style == "text" and time.monotonic() - self.said > SECONDS_OF_SILENCE:
             self._say("...")
 
-    def _probed(self, segment: Segment, update: int, measurement: Any) -> None:
-        row = measurement.row
-        error = 100 * row["err_goodness" if "err_goodness" in row else "err_softmax"].mean()
-        text = f"{segment.group:<20} update {segment.before + update:>5}  error {error:5.2f} %  "
-        if "fp_neg" in row:
-            text += f"hallucinations {100 * row['fp_neg'].mean():5.1f} %  d′ {row['dprime'].mean():.2f}  "
-        text += f"({segment.stage.probe_on} images)"
+    def _probed(self, group: str, update: int, words: str) -> None:
         if self.style == "bar":
-            self.bar.set_description(segment.group)
-            self.bar.set_postfix_str(f"error {error:.2f} %")
+            self.bar.set_description(group)
+            self.bar.set_postfix_str(words.split("  ")[0])
         elif self.style == "text":
-            self._say(text)
+            self._say(f"{group:<20} update {update:>5}  {words}")
 
     def _noted(self, text: str) -> None:
         if self.style == "bar":

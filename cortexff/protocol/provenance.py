@@ -21,11 +21,11 @@ from cortexff.errors import CortexffError
 from cortexff.graph import hidden_areas
 from cortexff.log import Log, open_file
 from cortexff.protocol.runner import most_blocks
-from cortexff.protocol.schedule import Protocol
+from cortexff.protocol.schedule import Common
 from cortexff.resources import find
 
 
-def origin(protocol: Protocol, net: nx.MultiDiGraph, name_or_path: str, preset: str) -> dict[str, Any]:
+def origin(protocol: Common, net: nx.MultiDiGraph, name_or_path: str, preset: str) -> dict[str, Any]:
     """What is known of a run before it begins, wherever it will run."""
     return {
         "title": protocol.title,
@@ -42,9 +42,9 @@ def origin(protocol: Protocol, net: nx.MultiDiGraph, name_or_path: str, preset: 
 
 def open_log(
     out: Path,
-    protocol: Protocol,
+    protocol: Common,
     net: nx.MultiDiGraph,
-    classes: int,
+    labels: int | None,
     origin: Mapping[str, Any],
     resume: bool = False,
     overwrite: bool = False,
@@ -52,6 +52,7 @@ def open_log(
 ) -> Log:
     """A new log that says where its run came from, or with ``resume`` the log of a run that was not finished.
 
+    labels    number of labels that an image is tried with, where there are images
     subjects  their numbers, where not all of the protocol's
     returns   where several ranks share the run, the file on the first and a copy in memory on each other
     raises    CortexffError where there is nothing to resume, or it was begun with other settings
@@ -76,11 +77,10 @@ def open_log(
             "subject": list(range(protocol.subjects) if subjects is None else subjects),
             "area": hidden_areas(net),
             "block": list(range(most_blocks(protocol, net))),
-            "label": list(
-                range(2 if protocol.stimuli.negatives == "hybrids" else classes)
-            ),  # or: 0 an image, 1 its hybrid
         }
-        if "oscillation" in protocol.measures:
+        if labels is not None:
+            dimensions["label"] = list(range(labels))
+        if "oscillation" in getattr(protocol, "measures", ()):
             dimensions["step"] = list(range(1, protocol.engine.steps + 1))
         log = Log.create(out, {**origin, **here}, dimensions, overwrite=overwrite, in_memory=not first)
     if not first:

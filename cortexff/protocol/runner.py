@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import networkx as nx
 import numpy as np
@@ -35,7 +35,16 @@ from cortexff.protocol.probe import (
     measure,
     measure_softmax,
 )
-from cortexff.protocol.schedule import PHASES, Protocol, Stage, decay, probe_updates, split_metric, stage_lengths
+from cortexff.protocol.schedule import (
+    PHASES,
+    Common,
+    Protocol,
+    Stage,
+    decay,
+    probe_updates,
+    split_metric,
+    stage_lengths,
+)
 from cortexff.stimuli.images import Images
 
 ROW_VARIABLES = {
@@ -69,6 +78,9 @@ PICTURES = {
 EXAMPLES = 10
 AnyEngine = RateEngine | BackpropEngine
 REACHED = Variable(("subject",), "1", "whether the subject met the stage's criterion, 'until'", dtype="i1")
+
+
+AnyProtocol = TypeVar("AnyProtocol", bound=Common)
 
 
 class Interrupted(Exception):
@@ -114,13 +126,13 @@ class Listener:
     """Who hears how the run goes on.
 
     advanced  updates done since the last call
-    probed    a probe was logged: the segment, its update, its measurement
+    probed    a probe was logged: the group, its update, what was found in a few words
     noted     something worth telling: one line
     stop      asked after every update: should the run be interrupted?
     """
 
     advanced: Callable[[int], None] = lambda updates: None
-    probed: Callable[[Segment, int, Measurement], None] = lambda segment, update, measurement: None
+    probed: Callable[[str, int, str], None] = lambda group, update, words: None
     noted: Callable[[str], None] = lambda text: None
     stop: Callable[[], bool] = lambda: False
 
@@ -145,7 +157,7 @@ def plan(protocol: Protocol, training_cases: int) -> list[Segment]:
     return segments
 
 
-def with_precision(protocol: Protocol, net: nx.MultiDiGraph, device: str, here: bool = True) -> Protocol:
+def with_precision(protocol: AnyProtocol, net: nx.MultiDiGraph, device: str, here: bool = True) -> AnyProtocol:
     """The protocol with the precision that ``auto`` stands for, so that its settings say what was done.
 
     here  whether the run will be on this machine; where it is not, nothing is known but that float32 works
@@ -289,7 +301,10 @@ class Run:
         row = {"update": segment.before + update, "stage": segment.stage_name, "age": everyone.age, **found.row}
         self.log.append(segment.group, row)
         self.position.rows[segment.group] = self.log.length(segment.group)
-        self.listener.probed(segment, update, found)
+        words = f"error {100 * row['err_goodness' if 'err_goodness' in row else 'err_softmax'].mean():5.2f} %  "
+        if "fp_neg" in row:
+            words += f"hallucinations {100 * row['fp_neg'].mean():5.1f} %  d′ {row['dprime'].mean():.2f}  "
+        self.listener.probed(segment.group, segment.before + update, f"{words}({segment.stage.probe_on} images)")
         return found
 
     def _measure(self, engine: AnyEngine, protocol: Protocol, segment: Segment, everyone: Cohort) -> Measurement:
@@ -367,6 +382,11 @@ def engine_of(protocol: Protocol, net: nx.MultiDiGraph, device: str = "cpu") -> 
     return RateEngine(with_goodness(net, **_goodness_changes(protocol)), dynamics)
 
 
+def versions(protocol: Protocol, images: Images) -> int:
+    """In which an image is tried: with every label, or as itself (0) and its hybrid (1)."""
+    return 2 if protocol.stimuli.negatives == "hybrids" else images.classes
+
+
 def check_fit(protocol: Protocol, net: nx.MultiDiGraph, images: Images) -> None:
     """Model, images and every variant go together; raises CortexffError before anything is written where not."""
     labels, has_label = protocol.stimuli.labels, has_context(net)
@@ -402,11 +422,11 @@ def check_fit(protocol: Protocol, net: nx.MultiDiGraph, images: Images) -> None:
     most_blocks(protocol, net)
 
 
-def most_blocks(protocol: Protocol, net: nx.MultiDiGraph) -> int:
+def most_blocks(protocol: Common, net: nx.MultiDiGraph) -> int:
     """The largest number of goodness blocks of an area, over all variants."""
     variants = [with_goodness(net, **_goodness_changes(protocol.variant(name))) for name in protocol.variants]
     return max(changed.nodes[area]["goodness"].blocks for changed in variants for area in hidden_areas(net))
 
 
-def _goodness_changes(protocol: Protocol) -> dict[str, Any]:
+def _goodness_changes(protocol: Common) -> dict[str, Any]:
     return protocol.goodness.model_dump(exclude_none=True)

@@ -8,15 +8,17 @@ A *variant* is the whole protocol again with some settings changed, such as the 
 from __future__ import annotations
 
 import copy
+import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from cortexff.description import Mistake, check, holds, line_of, parse, read_text, shown
 from cortexff.errors import CortexffError
+from cortexff.experiments import EXPERIMENTS, module
 from cortexff.resources import find
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -153,39 +155,23 @@ class Table(Section):
     metrics: Annotated[dict[str, Row | None], Field(min_length=1)]
 
 
-class Protocol(Section):
+class Common(Section):
+    """What every protocol has, whether the runner carries it out or an experiment of its own does."""
+
     format: Literal["cortexff-protocol/1"]
     title: str
     section: Annotated[str, BeforeValidator(str)]  # of the paper
     model: str
-    stimuli: Stimuli = Stimuli()
-    engine: Engine = Engine()
     plasticity: PlasticitySettings
-    backprop: BackpropSettings = BackpropSettings()
-    readout: Readout = Readout()
     goodness: GoodnessSettings = GoodnessSettings()
-    # Measured at every probe beside the rest: how far drives from above and below cancel (§3.5); oscillations (§3.4).
-    measures: list[Literal["cancellation", "oscillation"]] = []
-    receptive_fields: Count = 0  # units of the first hidden area whose weights from the image are kept, and drawn
     subjects: Annotated[int, Field(ge=1)] = 1
     seed: Count = 0
-    stages: Annotated[dict[Name, Stage], Field(min_length=1)]
-    conditions: Annotated[dict[Name, Condition], Field(min_length=1)]
+    conditions: Annotated[dict[Name, Any], Field(min_length=1)]
     variants: Annotated[dict[Name, dict[str, Any] | None], Field(min_length=1)]
     table: Table
 
     @model_validator(mode="after")
-    def _names_are_known(self) -> Protocol:
-        earlier: list[str] = []
-        for name, condition in self.conditions.items():
-            if condition.start is not None and condition.start not in earlier:
-                words = f"condition {name} starts from '{condition.start}', which is not a condition before it"
-                raise Mistake(words, "conditions", name, "from")
-            for stage in condition.stages:
-                if stage not in self.stages:
-                    words = f"condition {name} has no stage '{stage}' (known: {', '.join(self.stages)})"
-                    raise Mistake(words, "conditions", name, "stages")
-            earlier.append(name)
+    def _table_and_variants_are_known(self) -> Self:
         against = [] if self.table.against is None else [("against", self.table.against)]
         for key, name in [*(("conditions", name) for name in self.table.conditions), *against]:
             if name not in self.conditions:
@@ -209,6 +195,43 @@ class Protocol(Section):
                 if key not in IN_VARIANTS:
                     words = f"variant {name} cannot change '{key}' (it can: {', '.join(IN_VARIANTS)})"
                     raise Mistake(words, "variants", name, *key.split(".")[:1])
+        return self
+
+    def variant(self, name: str) -> Self:
+        """The protocol with the settings of one variant in place."""
+        changes = self.variants[name] or {}
+        return type(self).model_validate(merge(self.model_dump(by_alias=True), changes))
+
+
+class ByExperiment(Common):
+    """A protocol with steps of its own, which the file of that name in ``cortexff/experiments/`` carries out."""
+
+    experiment: str
+
+
+class Protocol(Common):
+    stimuli: Stimuli = Stimuli()
+    engine: Engine = Engine()
+    backprop: BackpropSettings = BackpropSettings()
+    readout: Readout = Readout()
+    # Measured at every probe beside the rest: how far drives from above and below cancel (§3.5); oscillations (§3.4).
+    measures: list[Literal["cancellation", "oscillation"]] = []
+    receptive_fields: Count = 0  # units of the first hidden area whose weights from the image are kept, and drawn
+    stages: Annotated[dict[Name, Stage], Field(min_length=1)]
+    conditions: Annotated[dict[Name, Condition], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _names_are_known(self) -> Protocol:
+        earlier: list[str] = []
+        for name, condition in self.conditions.items():
+            if condition.start is not None and condition.start not in earlier:
+                words = f"condition {name} starts from '{condition.start}', which is not a condition before it"
+                raise Mistake(words, "conditions", name, "from")
+            for stage in condition.stages:
+                if stage not in self.stages:
+                    words = f"condition {name} has no stage '{stage}' (known: {', '.join(self.stages)})"
+                    raise Mistake(words, "conditions", name, "stages")
+            earlier.append(name)
         for name, stage in self.stages.items():
             if stage.phase == "sleep" and stage.train_softmax and self.stimuli.labels == "none":
                 words = f"stage {name} shows hybrids alone: it has no image to train the softmax on"
@@ -267,11 +290,6 @@ class Protocol(Section):
         """The plasticity of a stage: the protocol's, with the stage's own changes."""
         return self.plasticity.model_copy(update=stage.plasticity.model_dump(exclude_none=True))
 
-    def variant(self, name: str) -> Protocol:
-        """The protocol with the settings of one variant in place."""
-        changes = self.variants[name] or {}
-        return Protocol.model_validate(merge(self.model_dump(by_alias=True), changes))
-
 
 def split_metric(metric: str) -> tuple[str, str | None]:
     """Name of a metric of the table, and the area it is asked of: ``rate[V1]``; None for the mean over areas."""
@@ -301,7 +319,7 @@ def assignment(text: str) -> dict[str, Any]:
 
 def load_protocol(
     name_or_path: str | Path, preset: str = "default", changes: Mapping[str, Mapping[str, Any]] | None = None
-) -> Protocol:
+) -> Protocol | Common:
     """A checked protocol: the file, then the preset's changes, then those given.
 
     changes  settings to replace, each under the words that stand for it in an error (``--set seed=x``)
@@ -331,10 +349,28 @@ def load_protocol(
         inside = ("presets", preset, *mistake)
         return f"{path}:{line_of(written, inside if holds(written, inside) else mistake)}"
 
-    protocol = check(Protocol, settings, place)
+    schema = _schema(settings, place)
+    protocol = check(schema, settings, place)
     for variant, replaced in protocol.variants.items():
-        check(Protocol, merge(settings, replaced or {}), lambda mistake, v=variant: place(("variants", v, *mistake)))
+        check(schema, merge(settings, replaced or {}), lambda mistake, v=variant: place(("variants", v, *mistake)))
     return protocol
+
+
+def from_json(settings: str) -> Protocol | Common:
+    """The protocol that a results file holds as text."""
+    name = json.loads(settings).get("experiment")
+    return (Protocol if name is None else module(name).Protocol).model_validate_json(settings)
+
+
+def _schema(settings: Mapping[str, Any], place: Callable[[Sequence[str | int]], str]) -> type[Common]:
+    """The schema of a protocol: that of the runner's, or of the experiment that it names."""
+    name = settings.get("experiment")
+    if name is None:
+        return Protocol
+    if name not in EXPERIMENTS:
+        allowed = ", ".join(EXPERIMENTS)
+        raise CortexffError(f"{place(['experiment'])}: experiment: found {shown(name)}, allowed: {allowed}")
+    return module(name).Protocol
 
 
 def probe_updates(stage: Stage, updates: int, updates_per_epoch: int) -> list[int]:

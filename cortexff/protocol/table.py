@@ -13,9 +13,18 @@ import numpy as np
 
 from cortexff.analysis.statistics import Interval, mean_interval, paired_difference, sign_flip_p
 from cortexff.log import Log, Variable, open_file
-from cortexff.protocol.schedule import Protocol, split_metric
+from cortexff.protocol.schedule import Common, split_metric
 
-PERCENT = ("err_goodness", "err_softmax", "fp_neg", "fp_noise", "miss")
+PERCENT = (
+    "err_goodness",
+    "err_softmax",
+    "fp_neg",
+    "fp_noise",
+    "fp_generated",
+    "miss",
+    "accuracy_training",
+    "accuracy_test",
+)
 DIGITS = {"err_goodness": 2, "err_softmax": 2, "auroc": 4, "loss": 3}  # decimal places, where not the usual
 KINDS = {"pos": "real data", "neg": "wrong labels", "noise": "noise"}
 LABELS = {
@@ -27,6 +36,11 @@ LABELS = {
     "miss": "miss rate",
     "dprime": "d′",
     "criterion": "criterion",
+    "fp_generated": "false positives, generated",
+    "perplexity_training": "perplexity, training strings",
+    "perplexity_test": "perplexity, held-out strings",
+    "accuracy_training": "accuracy, training strings",
+    "accuracy_test": "accuracy, held-out strings",
     "auroc": "AUROC",
     "sleep_drive": "sleep drive E[p(x⁻)]",
     "decision_steps": "steps to decision",
@@ -61,7 +75,7 @@ class Row:
     verdict: str
 
 
-def build(results: Path, protocol: Protocol, name: str, preset: str) -> list[Row]:
+def build(results: Path, protocol: Common, name: str, preset: str) -> list[Row]:
     """Every row of the table that the protocol asks for: for each variant and metric, its conditions, then differences.
 
     raises  nothing where a network diverged: the row has NaN and says in how many subjects

@@ -26,7 +26,7 @@ from cortexff.errors import CortexffError
 from cortexff.protocol import provenance
 from cortexff.protocol.checkpoint import path_for
 from cortexff.protocol.merge import merge
-from cortexff.protocol.runner import Interrupted, Listener, Run
+from cortexff.protocol.runner import Interrupted, Listener, Run, versions
 from cortexff.protocol.sweep import Point, Shard
 from cortexff.stimuli import images as image_sets
 
@@ -56,7 +56,14 @@ def run_shard(shard: Shard, device: str, threads: int) -> str:
     images = image_sets.load(point.protocol.stimuli.images)
     images = image_sets.hold_out(images, point.protocol.stimuli.validation)
     log = provenance.open_log(
-        path, point.protocol, point.net, images.classes, point.origin, go_on, not go_on, shard.subjects
+        path,
+        point.protocol,
+        point.net,
+        versions(point.protocol, images),
+        point.origin,
+        go_on,
+        not go_on,
+        shard.subjects,
     )
     with log, _Reporter(shard) as listener:
         run = Run(
