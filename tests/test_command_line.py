@@ -195,6 +195,18 @@ def test_only_the_run_that_was_begun_is_resumed(call, interrupt):
     one_line(call(*again), "a.h5 is finished")
 
 
+def test_a_run_begun_before_a_setting_was_known_is_resumed(call, interrupt):
+    """What an earlier version had no word for is the default of this one."""
+    interrupt(3)
+    assert call(*RECURRENT, "--out", "a.h5")[0] == 130
+    with h5py.File("a.h5", "r+") as file:
+        settings = json.loads(file.attrs["settings"])
+        del settings["stimuli"]["jitter"], settings["readout"]["skip_first"], settings["receptive_fields"]
+        file.attrs["settings"] = json.dumps(settings)
+    one_line(call(*RECURRENT, "--out", "a.h5", "--resume", "--set", "stimuli.jitter=1"), "stimuli.jitter was 0, now 1")
+    assert call(*RECURRENT, "--out", "a.h5", "--resume", "--progress", "none")[0] == 0
+
+
 def test_a_run_killed_while_it_wrote_a_row_is_resumed(call, interrupt):
     """`Log` tells of it: killed in the very millisecond of a flush, a file has that row in part."""
     interrupt(3)

@@ -21,7 +21,7 @@ from cortexff.errors import CortexffError
 from cortexff.graph import hidden_areas
 from cortexff.log import Log, open_file
 from cortexff.protocol.runner import most_blocks
-from cortexff.protocol.schedule import Common
+from cortexff.protocol.schedule import Common, from_json
 from cortexff.resources import find
 
 
@@ -102,7 +102,15 @@ def status_of(out: Path, origin: Mapping[str, Any]) -> str:
 def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
     """The first setting in which two runs differ, or that their models do; None where they are the same."""
     models = None if before["model"] == now["model"] else "the model's text"
-    return _first_difference(json.loads(before["settings"]), json.loads(now["settings"])) or models
+    return _first_difference(*(_settings(run["settings"]) for run in (before, now))) or models
+
+
+def _settings(text: str) -> dict:
+    """All settings of a run; those that an earlier version of cortexff did not know have their defaults."""
+    try:
+        return json.loads(from_json(text).model_dump_json(by_alias=True))
+    except ValueError:  # settings that this version no longer knows
+        return json.loads(text)
 
 
 def _first_difference(before: dict, now: dict, path: str = "") -> str | None:
