@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from cortexff.engines import ranks
-from cortexff.engines.state import Plasticity
 from cortexff.graph import load_model
 from cortexff.log import Log
 from cortexff.protocol.runner import Run
@@ -28,9 +27,8 @@ def live(out: str, updates: str, preset: str, learning_rate: str) -> None:
         run = Run(protocol, load_model(protocol.model), images, log, Path(folder) / "none.h5", subjects=[0, 1])
         engine, segment = run._engine("max"), run.segments[0]
         cohort = run._begin(engine, protocol, segment)
-        plasticity = Plasticity(**protocol.plasticity_of(segment.stage).model_dump())
         for _ in range(int(updates)):
-            run._update(engine, protocol, segment.stage, cohort, plasticity, 1.0)
+            run.lessons.update(engine, cohort, protocol, segment.stage, 1.0)
         found = run._measure(engine, protocol, segment, cohort)
     if ranks.number() == 0:
         np.savez(out, **cohort.arrays(), **{f"probe/{name}": value for name, value in found.row.items()})

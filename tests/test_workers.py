@@ -111,7 +111,8 @@ def test_four_subjects_in_two_jobs_equal_the_cohort(call, cohort):
     assert code == 0, problem
     assert "2 shards, 2 at a time" in said and "[    40/40]" in said and "error by goodness (%)" in said
     folder = Path("results/recurrent")
-    assert sorted(path.name for path in folder.iterdir()) == ["quick.h5", "quick.png", "quick.svg"]
+    pictures = ["quick.png", "quick.svg", "quick_oscillation.png", "quick_oscillation.svg"]
+    assert sorted(path.name for path in folder.iterdir()) == ["quick.h5", *pictures]
     same(folder / "quick.h5", cohort())
     tree = cortexff.open_results(folder / "quick.h5")
     assert tree.attrs["status"] == "finished" and "--jobs 2" in tree.attrs["command_line"]
