@@ -9,7 +9,7 @@ import pytest
 from cortexff.errors import CortexffError
 from cortexff.log import Log
 from cortexff.protocol import table
-from cortexff.protocol.paper import kept_runs, markdown, sections, text, update
+from cortexff.protocol.paper import kept_runs, markdown, sections, text, update, wanted
 from cortexff.protocol.table import Row
 
 ROOT = Path(__file__).parents[1]
@@ -18,6 +18,7 @@ PROVENANCE = {
     "machine": "a box, 2 cores",
     "started": "2026-01-02T10:00:00+00:00",
     "finished": "2026-01-02T10:30:00+00:00",
+    "settings": '{"stages": {"young": {"epochs": 15, "phase": "interleaved"}, "look": {"epochs": 9, "phase": "rest"}}}',
 }
 
 
@@ -37,14 +38,47 @@ def test_readme_holds_the_kept_results():
 def test_a_kept_table_is_read_back(folder):
     (run,) = kept_runs(folder)
     assert run.rows[0] == ROW
-    assert (run.machine, run.date, run.minutes) == ("a box, 2 cores", "2026-01-02", 30)
+    assert (run.machine, run.date, run.minutes, run.epochs) == ("a box, 2 cores", "2026-01-02", 30, 15)
 
 
 def test_only_rows_with_a_figure_of_the_paper_are_set_beside_it(folder):
     runs = kept_runs(folder)
-    assert "| 3.4 | error, % | 1.31 | 1.50 [1.40, 1.60] | 3 |" in markdown(runs)
-    assert markdown(runs).count("\n") == 2
-    assert text(runs).count("\n") == 1
+    ours = (
+        "| 3.4 | error, % | 1.31 | 1.50 [1.40, 1.60] | 3 | `recurrent --preset medium` | 15 | 30 min | a box, 2 cores |"
+    )
+    assert ours in markdown(runs)
+    assert sum("not run yet" not in line for line in text(runs).splitlines()) == 3  # a heading, a rule and this
+
+
+def test_what_the_paper_has_and_no_kept_run_is_in_the_table_too(folder):
+    """All ten rows of table 1, and every other figure, whether it was run or not."""
+    runs = kept_runs(folder)
+    missing = wanted(runs)
+    table_1 = [one.paper for one in missing if one.protocol == "cifar10" and "test" in one.quantity]
+    table_1 += [one.paper for one in missing if one.preset in ("cifar10_2", "cifar10_3")]
+    assert sorted(table_1) == [37, 39, 41, 41, 44, 44, 44, 45, 46, 46]
+    others = {(one.protocol, one.preset, one.paper) for one in missing}
+    assert {
+        ("unsupervised", "full", 1.37),
+        ("local_fields", "full", 1.16),
+        ("supervised", "full", 1.36),
+        ("jittered", "full", 0.64),
+        ("recurrent", "full", 1.31),
+        ("backprop_baseline", "full", 1.4),
+    } <= others
+    assert ("recurrent", "medium", 1.31) not in others
+    assert all(f"{one.protocol} --preset {one.preset}" in text(runs) for one in missing)
+
+
+def test_a_run_without_a_figure_of_the_paper_has_a_table_of_its_own(tmp_path):
+    with Log.create(tmp_path / "oddities.h5", PROVENANCE, {"subject": [0, 1, 2]}) as log:
+        bare = replace(ROW, paper=np.nan, preset="default")
+        table.write(log, [bare, replace(bare, variant="min", ours=7.0)])
+    written = markdown(kept_runs(tmp_path))
+    assert "`recurrent`, preset default, 3 subjects" in written
+    assert (
+        "|  | max | min |" in written and "| error by goodness, % | 1.50 [1.40, 1.60] | 7.00 [1.40, 1.60] |" in written
+    )
 
 
 def test_an_interrupted_run_is_refused_by_name(tmp_path):

@@ -1,11 +1,15 @@
 """The runs kept under ``results/paper``, beside the paper's figures: as text, as JSON, and in the README.
 
+A figure that the paper gives, and a preset asks for, stands in the table also where no run of that preset is kept.
+
 ``python -m cortexff.protocol paper`` prints them; ``python -m cortexff.protocol.paper README.md`` writes them, and the
 benchmark kept beside them, between the README's marks, so that no number there is typed by hand.
 """
 
 from __future__ import annotations
 
+import itertools
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -15,9 +19,12 @@ from pathlib import Path
 import numpy as np
 
 from cortexff.benchmark import table as benchmark
+from cortexff.description import parse, read_text
 from cortexff.errors import CortexffError
 from cortexff.log import open_file
-from cortexff.protocol.table import PERCENT, Row, cell, label
+from cortexff.protocol.schedule import load_protocol
+from cortexff.protocol.table import PERCENT, Row, aligned, cell, label, quantity
+from cortexff.resources import find, names
 
 FOLDER = Path("results") / "paper"
 README_METRICS = ("perplexity_test", "perplexity_training", "fp_neg", "fp_noise", "err_goodness", "dprime", "criterion")
@@ -25,13 +32,22 @@ README_METRICS = ("perplexity_test", "perplexity_training", "fp_neg", "fp_noise"
 
 @dataclass(frozen=True)
 class KeptRun:
-    """One results file and its closing table."""
+    """One results file and its closing table.
+
+    epochs  passes through the training images while areas learned; 0 where they are not counted in epochs
+    """
 
     path: Path
     rows: list[Row]
     machine: str
     date: str
     minutes: float
+    epochs: int
+
+    @property
+    def figures(self) -> list[Row]:
+        """The rows that have a figure of the paper."""
+        return [row for row in self.rows if not np.isnan(row.paper)]
 
 
 def kept_runs(folder: Path = FOLDER) -> list[KeptRun]:
@@ -48,58 +64,112 @@ def kept_runs(folder: Path = FOLDER) -> list[KeptRun]:
             rows = [Row(**dict(zip(texts, values, strict=True))) for values in zip(*texts.values(), strict=True)]
             started, finished = (datetime.fromisoformat(file.attrs[name]) for name in ("started", "finished"))
             minutes = (finished - started).total_seconds() / 60
-            runs.append(KeptRun(path, rows, file.attrs["machine"], started.date().isoformat(), minutes))
+            epochs = _epochs(file.attrs["settings"])
+            runs.append(KeptRun(path, rows, file.attrs["machine"], started.date().isoformat(), minutes, epochs))
     return sorted(runs, key=lambda run: (run.rows[0].section, run.path.name))
 
 
-def markdown(runs: Sequence[KeptRun]) -> str:
-    """The runs as Markdown: figures that the paper gives, then comparisons between conditions."""
-    lines = ["| section | quantity | paper | ours | subjects | run | machine, date |", "|---|---|---|---|---|---|---|"]
+def _epochs(settings: str) -> int:
+    stages = json.loads(settings).get("stages", {}).values()
+    return sum(stage["epochs"] or 0 for stage in stages if stage["phase"] != "rest")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A figure of the paper that no kept run has."""
+
+    section: str
+    protocol: str
+    preset: str
+    quantity: str
+    paper: float
+
+
+def wanted(runs: Sequence[KeptRun]) -> list[Wanted]:
+    """What the presets of all protocols ask for, and no run of them is kept."""
+    kept = {(row.protocol, row.preset) for run in runs for row in run.rows}
+    found = []
+    for name in names("protocols"):
+        path = find("protocols", name)
+        for preset in parse(read_text(path), str(path)).get("presets") or {}:
+            protocol = load_protocol(name, preset)
+            asked = itertools.product(protocol.variants, protocol.table.metrics.items(), protocol.table.conditions)
+            for variant, (metric, row), condition in asked:
+                figure = row.figure(variant, condition) if row is not None else None
+                if figure is not None and (name, preset) not in kept:
+                    what = quantity(metric, condition, variant)
+                    found.append(Wanted(protocol.section, name, preset, what, figure))
+    return found
+
+
+def figures(runs: Sequence[KeptRun]) -> list[list[str]]:
+    """The whole table, in the order of the paper's sections: a heading, then the paper's figures and ours."""
+    lines = []
     for run in runs:
-        for row in run.rows:
-            if not np.isnan(row.paper):
-                where = f"`{row.protocol} --preset {row.preset}`, {run.minutes:.0f} min"
-                cells = (
-                    row.section,
-                    row.quantity,
-                    f"{row.paper:g}",
-                    cell(row),
-                    row.subjects,
-                    where,
-                    f"{run.machine}, {run.date}",
-                )
-                lines.append("| " + " | ".join(map(str, cells)) + " |")
+        for row in run.figures:
+            epochs = str(run.epochs or "–")
+            about = [str(row.subjects), f"{row.protocol} --preset {row.preset}", epochs, f"{run.minutes:.0f} min"]
+            ours = [f"{row.paper:g}", cell(row), *about, run.machine, run.date]
+            lines.append([row.section, row.quantity, *ours])
+    for one in wanted(runs):
+        missing = ["not run yet", "", f"{one.protocol} --preset {one.preset}", "", "", "", ""]
+        lines.append([one.section, one.quantity, f"{one.paper:g}", *missing])
+    heading = ["§", "quantity", "paper", "ours", "subjects", "run", "epochs", "time", "machine", "date"]
+    return [heading, *sorted(lines, key=lambda line: line[0])]
+
+
+def markdown(runs: Sequence[KeptRun]) -> str:
+    """The runs as Markdown: the paper's figures and ours, then what else the runs found."""
+    heading, *rows = figures(runs)
+    lines = [_row(heading), "|---" * len(heading) + "|"]
+    lines += [_row([*row[:5], f"`{row[5]}`", *row[6:]]) for row in rows]
     for run in runs:
         compared = [row for row in run.rows if "−" in row.condition]
-        if not compared:
+        if run.figures and not compared:
             continue
-        conditions = list(dict.fromkeys(row.condition for row in run.rows))
         first = run.rows[0]
         lines += ["", f"`{first.protocol}`, preset {first.preset}, {first.subjects} subjects: mean [95 % interval];"]
         lines += [f"{run.minutes:.1f} min on {run.machine}, {run.date}.", ""]
-        lines += ["| | " + " | ".join(conditions) + " |", "|---" * (len(conditions) + 1) + "|"]
-        for variant in dict.fromkeys(row.variant for row in run.rows):
-            for metric in README_METRICS:
-                found = {r.condition: r for r in run.rows if (r.variant, r.metric) == (variant, metric)}
-                if not found:
-                    continue
-                unit = ", %" if metric in PERCENT else ""
-                lines.append(
-                    f"| {variant}: {label(metric)}{unit} | " + " | ".join(cell(found[c]) for c in conditions) + " |"
-                )
+        lines += _comparison(run) if compared else _variants(run)
     return "\n".join(lines)
+
+
+def _comparison(run: KeptRun) -> list[str]:
+    """A column for each condition and difference, a row for each variant and metric."""
+    conditions = list(dict.fromkeys(row.condition for row in run.rows))
+    lines = [_row(["", *conditions]), "|---" * (len(conditions) + 1) + "|"]
+    of = {(row.variant, row.metric, row.condition): row for row in run.rows}
+    metrics = dict.fromkeys(row.metric for row in run.rows)
+    shown = [metric for metric in metrics if metric in README_METRICS] or metrics
+    for variant, metric in itertools.product(dict.fromkeys(row.variant for row in run.rows), shown):
+        cells = [cell(of[variant, metric, condition]) for condition in conditions]
+        lines.append(_row([f"{variant}: {_named(metric)}", *cells]))
+    return lines
+
+
+def _variants(run: KeptRun) -> list[str]:
+    """A column for each variant, and condition where there are several; a row for each metric."""
+    columns = list(dict.fromkeys((row.variant, row.condition) for row in run.rows))
+    several = len({condition for _, condition in columns}) > 1
+    heading = [f"{variant}, {condition}" if several else variant for variant, condition in columns]
+    lines = [_row(["", *heading]), "|---" * (len(columns) + 1) + "|"]
+    for metric in dict.fromkeys(row.metric for row in run.rows):
+        of = {(row.variant, row.condition): row for row in run.rows if row.metric == metric}
+        lines.append(_row([_named(metric), *(cell(of[column]) for column in columns)]))
+    return lines
+
+
+def _named(metric: str) -> str:
+    return label(metric) + (", %" if metric in PERCENT else "")
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
 
 
 def text(runs: Sequence[KeptRun]) -> str:
-    """The rows that have a figure of the paper beside them, as lines of text."""
-    lines = [f"{'§':<6}{'quantity':<44}{'paper':>8}  ours"]
-    for run in runs:
-        for row in run.rows:
-            if not np.isnan(row.paper):
-                lines.append(
-                    f"{row.section:<6}{row.quantity:<44}{row.paper:>8g}  {cell(row)}  {row.verdict}  ({run.date})"
-                )
-    return "\n".join(lines)
+    """The paper's figures and ours as lines of text."""
+    return aligned(figures(runs))
 
 
 def update(readme: Path, sections: Mapping[str, str]) -> str:

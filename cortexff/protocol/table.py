@@ -93,7 +93,6 @@ def build(results: Path, protocol: Common, name: str, preset: str) -> list[Row]:
                 others = [c for c in value if c != table.against]
                 lines += [(f"{c} − {table.against}", *_difference(value[c], reference), math.nan) for c in others]
             for condition, found, verdict, figure in lines:
-                unit = ", %" if metric in PERCENT else ""
                 rows.append(
                     Row(
                         protocol=name,
@@ -101,7 +100,7 @@ def build(results: Path, protocol: Common, name: str, preset: str) -> list[Row]:
                         variant=variant,
                         condition=condition,
                         metric=metric,
-                        quantity=f"{label(metric)}{unit}, {condition}, {variant}",
+                        quantity=quantity(metric, condition, variant),
                         paper=figure,
                         ours=found.mean,
                         low=found.low,
@@ -184,10 +183,11 @@ def _block(rows: Sequence[Row], heading: str) -> str:
         papers = dict.fromkeys(f"{row.paper:g}" for row in mine if not math.isnan(row.paper))
         name = label(metric) + (" (%)" if metric in PERCENT else "")
         lines.append([name, *map(cell, mine), *([" / ".join(papers) or "–"] if with_paper else [])])
-    return _aligned(lines)
+    return aligned(lines)
 
 
-def _aligned(lines: Sequence[Sequence[str]]) -> str:
+def aligned(lines: Sequence[Sequence[str]]) -> str:
+    """Lines of cells as text in columns, the first one a heading."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     padded = ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     return "\n".join([padded[0], "-" * max(map(len, padded)), *padded[1:]])
@@ -205,8 +205,13 @@ def compare(points: Mapping[str, Sequence[Row]]) -> str:
         }
         columns = [row.condition for row in next(iter(found.values()))]
         lines = [[name, *map(cell, rows)] for name, rows in found.items()]
-        blocks.append(_aligned([[f"{variant}: {heading}", *columns], *lines]))
+        blocks.append(aligned([[f"{variant}: {heading}", *columns], *lines]))
     return "\n\n".join(blocks)
+
+
+def quantity(metric: str, condition: str, variant: str) -> str:
+    """What a row is about, in words."""
+    return f"{label(metric)}{', %' if metric in PERCENT else ''}, {condition}, {variant}"
 
 
 def label(metric: str) -> str:
