@@ -204,9 +204,9 @@ def _agreement(variants: Mapping[str, Conditions], about: Mapping[str, Any]) -> 
         name: next(c for c in conditions.values() if len(c["update"]) > 1) for name, conditions in variants.items()
     }
     areas = next(iter(found.values())).file["area"].asstr()[:].tolist()
-    height = 1.25 + 1.6 * len(found)
+    height = 1.4 + 1.6 * len(found)
     figure = _titled(WIDTH, height, about)
-    edges = {"left": 0.1, "right": 0.985, "bottom": 0.66 / height, "top": 1 - 0.75 / height}
+    edges = {"left": 0.1, "right": 0.985, "bottom": 0.66 / height, "top": 1 - 0.9 / height}
     rows = figure.add_gridspec(len(found), len(areas), hspace=0.25, wspace=0.06, **edges).subplots(
         squeeze=False, sharex=True, sharey=True
     )
@@ -220,9 +220,8 @@ def _agreement(variants: Mapping[str, Conditions], about: Mapping[str, Any]) -> 
         above.set_title(area, weight="bold")
         below.set_xlabel("Updates")
     rows[0, 0].legend(loc="upper left", ncols=3, borderaxespad=0.1)
-    figure.text(
-        0.5, 0.26 / height, "above 0: drives from above and below agree; below 0: they cancel", ha="center", size=6
-    )
+    reading = "above 0: drives from above and below agree; below 0: they cancel"
+    figure.text(0.5, 1 - 0.48 / height, reading, ha="center", va="top")
     return figure
 
 

@@ -92,8 +92,10 @@ def hold_out(images: Images, validation: int) -> Images:
             f"{images.name}: cannot hold out {validation} validation cases of {cases} training cases;"
             f" give a number from 0 to {cases - 1}"
         )
+    if not validation:  # without a copy of them all
+        return images
     held = np.zeros(cases, dtype=bool)
-    held[np.arange(validation) * cases // max(validation, 1)] = True
+    held[np.arange(validation) * cases // validation] = True
     return dataclasses.replace(
         images,
         training_images=images.training_images[~held],
