@@ -98,15 +98,17 @@ def draw(path: str | Path) -> list[Path]:
         about_sleep = all({"control", "deprived", "recovered"} <= found.keys() for found in variants.values())
         sheet = _sleep_sheet if about_sleep else SHEETS.get(getattr(protocol, "experiment", None), _learning_sheet)
         sheets = {path.stem: sheet(variants, protocol, file.attrs)}
-        for found in _groups(variants):
+        measures = getattr(protocol, "measures", ())
+        if "cancellation" in measures:
+            sheets[f"{path.stem}_agreement"] = _agreement(variants, file.attrs)
+        if "oscillation" in measures:
+            sheets[f"{path.stem}_oscillation"] = _oscillation(variants, file.attrs)
+        for variant, found in ((name, data) for name, of in variants.items() for data in of.values()):
+            which = f"_{variant}" if len(variants) > 1 else ""
             if "receptive_fields" in found:
-                sheets[f"{path.stem}_receptive_fields"] = _receptive_fields(found, file.attrs)
-            if "agreement_pos" in found and len(found["update"]) > 1:
-                sheets[f"{path.stem}_agreement"] = _agreement(variants, file.attrs)
-            if "reversal" in found:
-                sheets[f"{path.stem}_oscillation"] = _oscillation(variants, file.attrs)
+                sheets[f"{path.stem}_receptive_fields{which}"] = _receptive_fields(found, file.attrs)
             if "hybrid_examples" in found:
-                sheets[f"{path.stem}_hybrids"] = _hybrids(found, file.attrs)
+                sheets[f"{path.stem}_hybrids{which}"] = _hybrids(found, file.attrs)
         pictures = []
         for name, figure in sheets.items():
             png, svg = (path.with_name(f"{name}.{kind}") for kind in ("png", "svg"))
@@ -200,8 +202,9 @@ def _learning_sheet(variants: Mapping[str, Conditions], protocol: Protocol, abou
 
 def _agreement(variants: Mapping[str, Conditions], about: Mapping[str, Any]) -> Figure:
     """A row for each variant, a column for each area: do drives from above and below agree, or cancel (§3.5)?"""
+    # The course of a condition that was probed more than once; else the first, as it is.
     found = {
-        name: next(c for c in conditions.values() if len(c["update"]) > 1) for name, conditions in variants.items()
+        name: max(conditions.values(), key=lambda c: len(c["update"]) > 1) for name, conditions in variants.items()
     }
     areas = next(iter(found.values())).file["area"].asstr()[:].tolist()
     height = 1.4 + 1.6 * len(found)

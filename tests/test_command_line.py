@@ -83,7 +83,7 @@ def test_listing_and_help_load_nothing_slow(arguments):
 def test_the_main_job_from_end_to_end(call):
     code, said, _ = call(*SLEEP, "--progress", "text")
     assert code == 0
-    assert "hallucination rate, wrong labels (%)" in said and "deprived − control" in said
+    assert "hallucination rate, negative data (%)" in said and "deprived − control" in said
     folder = Path("results/sleep_deprivation")
     assert sorted(file.name for file in folder.iterdir()) == ["default.h5", "default.png", "default.svg"]
     results = cortexff.open_results(folder / "default.h5")

@@ -51,4 +51,4 @@ def test_the_quick_preset_runs_to_the_end(name, tmp_path):
     pictures = list(tmp_path.glob("*.png"))
     assert pictures and all(picture.stat().st_size > 10_000 for picture in pictures)
     if getattr(load_protocol(name, "quick"), "receptive_fields", 0):
-        assert out.with_name(f"{name}_receptive_fields.png") in pictures
+        assert any(picture.name.startswith(f"{name}_receptive_fields") for picture in pictures)

@@ -65,7 +65,7 @@ def test_a_condition_has_the_mean_and_interval_of_its_last_probe(tmp_path):
     assert found["dprime", "deprived"].ours == pytest.approx(8 / 3)  # d′ is none
     assert math.isnan(row.paper) and row.verdict == ""
     assert (row.protocol, row.section, row.variant, row.preset, row.subjects) == ("short", "9", "max", "quick", 3)
-    assert row.quantity == "hallucination rate, wrong labels, %, control, max"
+    assert row.quantity == "hallucination rate, negative data, %, control, max"
     assert found["dprime", "control"].quantity == "d′, control, max"
 
 
@@ -174,4 +174,4 @@ def test_one_subject_has_no_interval(tmp_path):
 
 
 def test_a_metric_without_a_name_in_words_keeps_its_own():
-    assert (table.label("fp_neg"), table.label("wake_drive")) == ("hallucination rate, wrong labels", "wake_drive")
+    assert (table.label("fp_neg"), table.label("wake_drive")) == ("hallucination rate, negative data", "wake_drive")

@@ -31,7 +31,7 @@ LABELS = {
     "err_goodness": "error by goodness",
     "err_softmax": "error by softmax",
     "loss": "cross-entropy",
-    "fp_neg": "hallucination rate, wrong labels",
+    "fp_neg": "hallucination rate, negative data",
     "fp_noise": "hallucination rate, noise",
     "miss": "miss rate",
     "dprime": "d′",
