@@ -64,27 +64,33 @@ def cancellation(whole: Mapping[str, np.ndarray], areas: Sequence[str]) -> dict[
 
 
 class Steps:
-    """Changes of activity from step to step, (subjects, cases) each.
+    """Changes of the activity of real data from step to step, (subjects, cases) each.
 
-    before  area → activity that the settle begins with, (subjects, cases, units)
+    before    area → activity that the settle begins with, (subjects, cases, 1 or versions, units)
+    versions  of each case, the version that is real
     """
 
-    def __init__(self, before: Activity) -> None:
-        self.before, self.change = dict(before), {area: torch.zeros_like(array) for area, array in before.items()}
+    def __init__(self, before: Activity, versions: Tensor) -> None:
+        self.versions = versions
+        self.before = {area: self._real(activity) for area, activity in before.items()}
+        self.change = {area: torch.zeros_like(activity) for area, activity in self.before.items()}
         self.sums: dict[str, list[Tensor]] = {
             f"{name}/{area}": [] for area in before for name in ("moved", "size", "turned")
         }
 
-    def see(self, moment: Moment, cases: Tensor, versions: Tensor) -> None:
-        """Take in a moment: of each case, the version that is real."""
+    def see(self, moment: Moment) -> None:
+        """Take in a moment."""
         for area in moment.areas:
-            activity = moment.activity[area]
-            now = activity[:, cases, versions if activity.shape[2] > 1 else torch.zeros_like(versions)]
+            now = self._real(moment.activity[area])
             change = now - self.before[area]
             pairs = {"moved": (change, change), "size": (now, now), "turned": (change, self.change[area])}
             for name, (one, other) in pairs.items():
                 self.sums[f"{name}/{area}"].append((one * other).sum(-1))
             self.before[area], self.change[area] = now, change
+
+    def _real(self, activity: Tensor) -> Tensor:
+        versions = self.versions if activity.shape[2] > 1 else torch.zeros_like(self.versions)
+        return activity[:, torch.arange(len(versions)), versions]
 
     def arrays(self) -> dict[str, Tensor]:
         """Name/area → (subjects, cases, steps)."""
