@@ -1,16 +1,14 @@
-"""Strings of fables: the alphabet, which stretches are taken, windows, and what is said about a wrong file."""
+"""Strings of fables: the alphabet, which stretches are taken, and what is said about a wrong file."""
 
 import os
-import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from cortexff.errors import CortexffError
 from cortexff.stimuli import text as texts
-from cortexff.stimuli.text import ALPHABET, as_symbols, as_text, fables, letters_only, load, one_of_n, strings, windows
+from cortexff.stimuli.text import ALPHABET, as_symbols, fables, letters_only, load, strings
 
 CLOSED_PORT = "http://127.0.0.1:9/"
 TWO_FABLES = """A preface.
@@ -33,6 +31,10 @@ A Hen. NOT A TITLE
 IN THE MIDDLE
 of a Hen.
 """
+
+
+def as_text(symbols: np.ndarray) -> str:
+    return "".join(ALPHABET[symbol] for symbol in symbols)
 
 
 def random_text(seed: int, length: int = 300) -> str:
@@ -109,13 +111,10 @@ def test_symbols_read_back_what_was_written(seed):
     symbols = as_symbols(text)
     assert (symbols.dtype, symbols.shape) == (np.uint8, (len(text),))
     assert as_text(symbols) == text
-    np.testing.assert_array_equal(as_symbols(as_text(symbols)), symbols)
 
 
 def test_what_is_no_symbol_is_refused():
     assert "text has 'F', expected only 'abc" in error_of(as_symbols, "the Fox")
-    assert "symbols hold 30, expected numbers from 0 to 29" in error_of(as_text, np.array([29, 30]))
-    assert "symbols hold -1" in error_of(one_of_n, np.array([[0, -1]]))
 
 
 # Fables
@@ -183,51 +182,6 @@ def test_too_few_fables_for_the_strings():
 
 def test_no_strings_are_strings_too():
     assert [part.shape for part in strings([], 0, 100)] == [(0, 100), (0, 100)]
-
-
-# Windows
-
-
-def test_windows_give_as_many_predictions_as_the_paper():
-    """Figure 5: each weight update uses gradients from 22,320 character predictions."""
-    contexts, following = windows(np.zeros((248, 100), np.uint8))
-    assert contexts.shape == (248, 90, 10)
-    assert following.shape == (248, 90)
-    assert following.size == 22_320
-
-
-@pytest.mark.parametrize("length", [1, 3, 10, 29])
-def test_windows_slide_along_the_string(length):
-    string = np.arange(30, dtype=np.uint8)
-    contexts, following = windows(np.stack([string, string[::-1]]), length)
-    assert contexts.dtype == following.dtype == np.uint8
-    for position in range(30 - length):
-        np.testing.assert_array_equal(contexts[0, position], string[position : position + length])
-        assert following[0, position] == position + length
-        assert following[1, position] == 29 - position - length
-
-
-def test_windows_may_be_handed_to_torch():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        for array in windows(np.zeros((2, 20), np.uint8)):
-            torch.from_numpy(array)
-
-
-@pytest.mark.parametrize("length", [0, 100, 200])
-def test_a_context_leaves_something_to_predict(length):
-    message = error_of(windows, np.zeros((2, 100), np.uint8), length)
-    assert f"no context of {length} symbols and a next one in strings of 100; give a length from 1 to 99" in message
-
-
-def test_one_of_n_has_one_unit_on_for_every_symbol():
-    contexts, following = windows(load("fables").training)
-    units = one_of_n(contexts)
-    assert (units.dtype, units.shape) == (np.float32, (24, 90, 300))
-    assert (units.sum(-1) == 10).all()
-    np.testing.assert_array_equal(units.reshape(24, 90, 10, 30).argmax(-1), contexts)
-    assert one_of_n(following[..., None]).shape == (24, 90, 30)
-    assert one_of_n(contexts[:0]).shape == (0, 90, 300)
 
 
 # The set that comes with the package
@@ -304,7 +258,7 @@ def test_the_published_fables(tmp_path, monkeypatch):
     assert as_text(found.training[0]).startswith("a hungry fox saw some fine bunches of grapes hanging from a vine")
     assert as_text(found.training[247]) == letters_only(told[247])[:100]
     assert as_text(found.test[35]) == letters_only(told[283])[:100]
-    assert windows(found.training)[1].size == 22_320
+    assert found.training[:, 10:].size == 22_320  # figure 5: predictions in an update
 
     if (folder / "pg11339.txt").is_file():
         (tmp_path / "aesop").mkdir()

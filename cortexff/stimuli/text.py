@@ -1,6 +1,6 @@
-"""The strings of §4.1: stretches of fables in an alphabet of 30 symbols, cut into windows for predicting the next one.
+"""The strings of §4.1: stretches of fables in an alphabet of 30 symbols.
 
-``load(name)`` gives strings to learn from and strings to test on, ``windows`` the contexts and what follows them.
+``load(name)`` gives strings to learn from and strings to test on.
 Aesop's fables are read from ``$CORTEXFF_DATA/aesop`` (default: the user's cache folder), or fetched there.
 """
 
@@ -105,41 +105,11 @@ def strings(fables: Sequence[str], count: int, length: int, held_out: int = 0) -
     )
 
 
-def windows(strings: np.ndarray, length: int = CONTEXT) -> tuple[np.ndarray, np.ndarray]:
-    """Every context of ``length`` symbols and the symbol that follows it: 90 a string of 100 (§4.1).
-
-    strings  (strings, symbols)
-    returns  contexts (strings, positions, length) and next symbols (strings, positions)
-    """
-    symbols = strings.shape[-1]
-    if not 1 <= length < symbols:
-        raise CortexffError(
-            f"windows: no context of {length} symbols and a next one in strings of {symbols};"
-            f" give a length from 1 to {symbols - 1}"
-        )
-    # Copies, because torch warns about arrays that may not be written to.
-    seen = np.lib.stride_tricks.sliding_window_view(strings, length + 1, axis=-1)
-    return seen[..., :-1].copy(), seen[..., -1].copy()
-
-
-def one_of_n(windows: np.ndarray) -> np.ndarray:
-    """Each symbol as one of 30 units, side by side: (..., symbols) → (..., symbols * 30), float32."""
-    _check(windows)
-    units = np.eye(len(ALPHABET), dtype=np.float32)[windows]
-    return units.reshape(*windows.shape[:-1], windows.shape[-1] * len(ALPHABET))
-
-
 def as_symbols(text: str) -> np.ndarray:
     """The numbers of a text's characters, (characters,) uint8."""
     if strange := set(text).difference(ALPHABET):
         raise CortexffError(f"text has {min(strange)!r}, expected only '{ALPHABET}': pass it through letters_only")
     return np.array([ALPHABET.index(character) for character in text], dtype=np.uint8)
-
-
-def as_text(symbols: np.ndarray) -> str:
-    """The text of symbols, (symbols,); undoes :func:`as_symbols`."""
-    _check(symbols)
-    return "".join(ALPHABET[symbol] for symbol in symbols)
 
 
 def _load_aesop(name: str, progress: bool) -> Strings:
@@ -191,10 +161,3 @@ def _read(path: Path) -> str:
 def _stretches(text: str, length: int) -> list[str]:
     """A text cut into pieces of that length; a shorter last one is left out."""
     return [text[at : at + length] for at in range(0, len(text) - length + 1, length)]
-
-
-def _check(symbols: np.ndarray) -> None:
-    """Complain about numbers that are no symbol's."""
-    if symbols.size and not 0 <= symbols.min() <= symbols.max() < len(ALPHABET):
-        wrong = symbols.max() if symbols.max() >= len(ALPHABET) else symbols.min()
-        raise CortexffError(f"symbols hold {wrong}, expected numbers from 0 to {len(ALPHABET) - 1}")
