@@ -197,8 +197,7 @@ def test_its_file_opens_like_the_others(tmp_path):
     assert isinstance(again.exception, CortexffError) and "exists" in str(again.exception)
 
 
-def test_looking_ahead_lists_every_regime(monkeypatch):
-    monkeypatch.setattr(course, "_seconds", lambda work: 0.1)
+def test_looking_ahead_lists_every_regime():
     protocol = load_protocol("next_character", "quick", SMALL)
     told = course.describe(Experiment(protocol, NET), NET, Path("run.h5"))
     for condition in CONDITIONS:
@@ -221,6 +220,27 @@ def test_a_mistake_is_told_with_its_place(changes, words):
     with pytest.raises(CortexffError, match=words) as told:
         load_protocol("next_character", "quick", {"--set this": changes})
     assert str(told.value).startswith("--set this: ")
+
+
+@pytest.mark.parametrize(
+    "asked, words",
+    [
+        ({"training": 25}, "text.training is 25, but fables has 24 such strings"),
+        ({"held_out": 13}, "text.held_out is 13, but fables has 12"),
+        ({"training": 6, "validation": 6}, "text.validation is 6, but fables has 6"),
+    ],
+)
+def test_more_strings_than_there_are_are_refused(asked, words):
+    protocol = load_protocol("next_character", changes={"x": {"text": asked}})
+    with pytest.raises(CortexffError, match=words):
+        Experiment(protocol, NET)
+
+
+def test_settings_are_chosen_on_strings_held_out_of_the_training():
+    protocol = load_protocol("next_character", changes={"x": {"text": {"training": 9, "validation": 3}}})
+    found, strings = Experiment(protocol, NET), text.load("fables")
+    np.testing.assert_array_equal(found.training, strings.training[:6])
+    np.testing.assert_array_equal(found.test, strings.training[6:9])
 
 
 def test_a_model_that_cannot_read_is_refused():

@@ -6,8 +6,8 @@ Subjects are probed as they learn, and every probe leaves a checkpoint from whic
 from __future__ import annotations
 
 import dataclasses
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +17,7 @@ import torch
 
 from cortexff.engines import cost
 from cortexff.engines.rate import RateEngine
+from cortexff.engines.rehearsal import Stopwatch
 from cortexff.errors import CortexffError
 from cortexff.log import Log, Variable
 from cortexff.protocol import checkpoint
@@ -168,9 +169,8 @@ def describe(experiment: Experiment, net: nx.MultiDiGraph, out: Path) -> str:
         engine = experiment.engine(variant)
         for condition in protocol.conditions:
             cohort = experiment.begin(engine)
-            few.update(engine, cohort, variant, condition, 1.0)  # the first takes longer
-            update = times * _seconds(lambda e=engine, c=cohort, k=(variant, condition): few.update(e, c, *k, 1.0))
-            probe = times * _seconds(lambda e=engine, c=cohort: few.measure(e, c))
+            works = (partial(few.update, engine, cohort, variant, condition, 1.0), partial(few.measure, engine, cohort))
+            update, probe = (times * Stopwatch(work, experiment.device).seconds() for work in works)
             seconds += stage.updates * update + probes * probe
             lines.append(f"{f'{variant}/{condition}':<28}{stage.updates:>9}{probes:>8}  {update:>10.2f} s")
     megabytes = 4 * protocol.subjects * cost.all_synapses(net) * 6 / 1e6
@@ -178,9 +178,3 @@ def describe(experiment: Experiment, net: nx.MultiDiGraph, out: Path) -> str:
     lines += ["", f"{total} updates of {experiment.size}: about {duration(seconds)} on this machine,"]
     lines.append(f"about {megabytes + 600:.0f} MB of memory ({megabytes:.0f} MB of them weights)")
     return "\n".join(lines)
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started

@@ -48,7 +48,7 @@ from cortexff.protocol import table
 from cortexff.protocol.cohort import Cohort
 from cortexff.protocol.probe import P_BAR
 from cortexff.protocol.runner import most_blocks
-from cortexff.protocol.schedule import ByExperiment, Fraction, Name, Section, SoftmaxSettings, Stage, Table
+from cortexff.protocol.schedule import ByExperiment, Count, Fraction, Name, Section, SoftmaxSettings, Stage, Table
 from cortexff.stimuli import text
 from cortexff.stimuli.text import CONTEXT
 
@@ -59,6 +59,7 @@ class Text(Section):
     strings: Literal["fables", "aesop"] = "fables"
     training: Annotated[int, Field(ge=1)] | None = None  # the first so many strings to learn from; all unless given
     held_out: Annotated[int, Field(ge=1)] | None = None  # and of those held out
+    validation: Count = 0  # the last so many to learn from are held out instead: to choose settings by
     strings_at_once: Annotated[int, Field(ge=1)] = 8  # seen together, by each subject: bounds memory
 
 
@@ -196,8 +197,7 @@ class Experiment:
         self.protocol, self.net, self.device, self.stage = protocol, net, device, protocol.course
         self.subjects = list(range(protocol.subjects) if subjects is None else subjects)
         strings = text.load(protocol.text.strings, fetching)
-        parts = (strings.training[: protocol.text.training], strings.test[: protocol.text.held_out])
-        self.training, self.test = (torch.from_numpy(part).to(device) for part in parts)
+        self.training, self.test = (torch.from_numpy(part).to(device) for part in _parts(strings, protocol.text))
         self.blocks = most_blocks(protocol, net)
 
     def engine(self, variant: str) -> RateEngine:
@@ -262,6 +262,22 @@ class Experiment:
         for place, value in enumerate(values):
             found[:, place, : value.shape[-1]] = value.cpu().numpy()
         return found
+
+
+def _parts(strings: text.Strings, asked: Text) -> tuple[np.ndarray, np.ndarray]:
+    """Strings to learn from, and strings held out; raises CortexffError where they are fewer than asked for."""
+    for key, wanted, there in (
+        ("training", asked.training, strings.training),
+        ("held_out", asked.held_out, strings.test),
+        ("validation", asked.validation + 1, strings.training[: asked.training]),
+    ):
+        if wanted is not None and wanted > len(there):
+            found = getattr(asked, key)
+            raise CortexffError(f"text.{key} is {found}, but {strings.name} has {len(there)} such strings: give less")
+    training = strings.training[: asked.training]
+    if asked.validation:
+        return training[: -asked.validation], training[-asked.validation :]
+    return training, strings.test[: asked.held_out]
 
 
 def check_fit(protocol: Protocol, net: nx.MultiDiGraph) -> None:
