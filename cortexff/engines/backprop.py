@@ -156,6 +156,7 @@ class BackpropEngine:
         leaves = [*weights.values(), *biases.values(), reading]
         # An area that does not lead to the last one has no gradient, and learns nothing.
         gradients = torch.autograd.grad(objective, leaves, materialize_grads=True)
+        gradients = [gradient.contiguous() for gradient in gradients]  # the softmax's is not, and NCCL wants it
         ranks.add_up(gradients)()
         averages = [*state.weight_averages.values(), *state.bias_averages.values(), softmax.average]
         names = [*weights, *(None for _ in biases), None]
