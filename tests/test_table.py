@@ -81,6 +81,18 @@ def test_differences_are_paired_and_count_their_subjects(tmp_path):
     assert ("fp_neg", "control − control") not in found
 
 
+def test_what_an_area_has_no_value_for_is_left_out(tmp_path):
+    """Such as the blocks that it lacks, or the step before the first."""
+    path = log_of(tmp_path / "run.h5")
+    with h5py.File(path, "r+") as file:
+        rate, deprived = file["max/control/rate"][:], file["max/deprived/rate"][:]
+        rate[-1, :, 1], deprived[-1, 0] = np.nan, np.nan
+        file["max/control/rate"][:], file["max/deprived/rate"][:] = rate, deprived
+    found = rows_of(path, {"rate": None})
+    assert found["rate", "control"].ours == pytest.approx(3)
+    assert math.isnan(found["rate", "deprived"].ours) and found["rate", "deprived"].verdict == "diverged in 1 of 3"
+
+
 def test_a_measure_of_areas_is_averaged_over_them(tmp_path):
     found = rows_of(log_of(tmp_path / "run.h5"), {"rate": None})
     assert found["rate", "control"].ours == pytest.approx(3.5)

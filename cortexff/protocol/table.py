@@ -17,6 +17,7 @@ from cortexff.protocol.schedule import Common, split_metric
 
 PERCENT = (
     "err_goodness",
+    "err_hybrids",
     "err_softmax",
     "fp_neg",
     "fp_noise",
@@ -25,10 +26,17 @@ PERCENT = (
     "accuracy_training",
     "accuracy_test",
 )
-DIGITS = {"err_goodness": 2, "err_softmax": 2, "auroc": 4, "loss": 3}  # decimal places, where not the usual
+DIGITS = {
+    "err_goodness": 2,
+    "err_hybrids": 2,
+    "err_softmax": 2,
+    "auroc": 4,
+    "loss": 3,
+}  # decimal places, where not the usual
 KINDS = {"pos": "real data", "neg": "wrong labels", "noise": "noise"}
 LABELS = {
     "err_goodness": "error by goodness",
+    "err_hybrids": "hybrids above their image",
     "err_softmax": "error by softmax",
     "loss": "cross-entropy",
     "fp_neg": "hallucination rate, negative data",
@@ -114,12 +122,17 @@ def build(results: Path, protocol: Common, name: str, preset: str) -> list[Row]:
 
 
 def _last(file: h5py.File, group: str, metric: str) -> np.ndarray:
-    """A metric at the last probe of a condition, (subjects,): of the area asked for, or averaged over areas."""
+    """A metric at the last probe of a condition, (subjects,): of the area asked for, or averaged over areas.
+
+    What a subject has no value for, such as blocks that an area lacks, is left out; a subject without any has NaN.
+    """
     name, area = split_metric(metric)
     value = file[group][name][-1].astype(float)
     if area is not None:
         value = value[:, file["area"].asstr()[:].tolist().index(area)]
-    return value.reshape(len(value), -1).mean(-1)
+    value = value.reshape(len(value), -1)
+    there = np.isfinite(value)
+    return np.where(there, value, 0.0).sum(-1) / np.where(there.any(-1), there.sum(-1), np.nan)
 
 
 def _mean(values: np.ndarray, paper: float) -> tuple[Interval, str]:
