@@ -63,7 +63,11 @@ COURSE = {
     "criterion": "Criterion c (SD);\n< 0: liberal",
 }
 RECOVERY = {"fp_neg": "wrong labels called real", "miss": "real data missed"}
-ERRORS = {"err_goodness": "Label of highest goodness", "err_softmax": "Label by the one-pass softmax"}
+ERRORS = {
+    "err_goodness": "Label of highest goodness",
+    "err_hybrids": "Hybrid of higher goodness than its image",
+    "err_softmax": "Label by the one-pass softmax",
+}
 MEASURES = {"perplexity": "perplexity", "accuracy": "accuracy (%)"}
 SETS = {"training": "Training strings", "test": "Held-out strings"}
 PERPLEXITY_TICKS = [2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 20, 30]  # the last: of knowing nothing
@@ -103,8 +107,15 @@ def draw(path: str | Path) -> list[Path]:
             sheets[f"{path.stem}_agreement"] = _agreement(variants, file.attrs)
         if "oscillation" in measures:
             sheets[f"{path.stem}_oscillation"] = _oscillation(variants, file.attrs)
-        for variant, found in ((name, data) for name, of in variants.items() for data in of.values()):
+        pictured = [
+            (variant, condition, found)
+            for variant, conditions in variants.items()
+            for condition, found in conditions.items()
+            if "receptive_fields" in found or "hybrid_examples" in found
+        ]
+        for variant, condition, found in pictured:
             which = f"_{variant}" if len(variants) > 1 else ""
+            which += f"_{condition}" if len({other for _, other, _ in pictured}) > 1 else ""
             if "receptive_fields" in found:
                 sheets[f"{path.stem}_receptive_fields{which}"] = _receptive_fields(found, file.attrs)
             if "hybrid_examples" in found:
@@ -188,8 +199,6 @@ def _learning_sheet(variants: Mapping[str, Conditions], protocol: Protocol, abou
     for row, (variant, found) in zip(rows, variants.items(), strict=True):
         for axes, (name, label) in zip(row, errors.items(), strict=True):
             _learning(axes, found, name, protocol)
-            if name == "err_goodness" and protocol.stimuli.labels == "none":
-                label = "Hybrid of higher goodness than its image"
             axes.set_title(label, weight="bold")
             axes.set_xlabel("Updates")
         row[0].set_ylabel(f"{variant}: error (%)")

@@ -13,7 +13,15 @@ from cortexff.log import Variable
 from cortexff.protocol import probe as probe_file
 from cortexff.protocol.dynamics import MEASURES
 from cortexff.protocol.presentation import Presentation
-from cortexff.protocol.probe import BACKPROP_VARIABLES, STIMULUS_VARIABLES, VARIABLES, Probe, measure, measure_softmax
+from cortexff.protocol.probe import (
+    BACKPROP_VARIABLES,
+    HYBRID_VARIABLES,
+    STIMULUS_VARIABLES,
+    VARIABLES,
+    Probe,
+    measure,
+    measure_softmax,
+)
 from cortexff.readout import SoftmaxState, start_softmax
 
 torch.set_num_threads(1)  # the arrays are tiny: threads would only cost time
@@ -350,6 +358,26 @@ def test_changes_from_step_to_step_are_compared(alternating):
             np.testing.assert_allclose(found["reversal"][place, where, 1:], reversal, atol=5e-3)
 
 
+def test_changes_begin_with_what_the_true_label_in_the_image_evoked():
+    """§3.3's label in the first pixels: each version of an image evokes an activity of its own."""
+    model = {**MODEL, "areas": {k: v for k, v in MODEL["areas"].items() if k != "label"}}
+    model["projections"] = MODEL["projections"][:3]
+    engine = RateEngine(parse_model(json.dumps(model)), RateDynamics(steps=6))
+    state, softmax = cohort(engine)
+    random = np.random.default_rng(0)
+    images, labels = random.random((CASES, PIXELS), dtype=np.float32), random.integers(0, LABELS, CASES)
+    present = Presentation("pixels", "retina", None, (3, 3), LABELS, blurs=2)
+    probe = Probe.of(images, labels, 0, SUBJECTS, present)
+    found = measure(engine, state, softmax, probe, STEPS, blocks=2, measures=["oscillation"]).row
+    percept = engine.look(state, present.labelled(probe.images[None], probe.labels[None, :, None])[0])
+    evoked = {area: activity[:, :, 0] for area, activity in percept.activity.items()}
+    first = next(iter(engine.settle(state, percept, {}))).activity
+    for where, area in enumerate(BLOCKS):
+        after = first[area][:, :, 0]
+        moved, size = (array.square().sum((1, 2)) for array in (after - evoked[area], after))
+        np.testing.assert_allclose(found["change"][:, where, 0], (moved / size).sqrt(), rtol=1e-4)
+
+
 # ------------------------------------------------------------------------ feed-forward nets
 
 
@@ -415,7 +443,8 @@ def test_images_are_told_from_their_hybrids():
     probe, found = chain.probed("none", False)
     real = np.array([chain.goodness(image).sum() for image in probe.images.double().numpy()])
     hybrid = np.array([chain.goodness(image) for image in probe.hybrids[0].double().numpy()])
-    assert found["err_goodness"] == pytest.approx(np.mean(real < hybrid.sum(-1)))
+    assert set(found) == set(HYBRID_VARIABLES)
+    assert found["err_hybrids"] == pytest.approx(np.mean(real < hybrid.sum(-1)))
     assert found["fp_neg"] == pytest.approx(np.mean(sigmoid(hybrid).mean(-1) > 0.5))
     assert found["sleep_drive"] == pytest.approx(sigmoid(hybrid).mean(), rel=1e-4)
     choice = [

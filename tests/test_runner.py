@@ -96,7 +96,8 @@ def images_of(pixels: int = PIXELS, classes: int = LABELS, training: int = 40) -
         labels = np.arange(cases) % classes
         return (shapes[labels] + 0.3 * random.random((cases, pixels))).astype(np.float32), labels
 
-    return Images("shapes", (1, pixels), *drawn(training), *drawn(16), *drawn(12), classes=classes)
+    shape = (3, 3) if pixels == PIXELS else (1, pixels)
+    return Images("shapes", shape, *drawn(training), *drawn(16), *drawn(12), classes=classes)
 
 
 def log_of(path: Path, subjects: list[int], blocks: int = 1, overwrite: bool = False) -> Log:
@@ -161,8 +162,9 @@ BROKEN = {
 # Two variants that backpropagation trains, on the same model.
 BACKPROP = {
     "stimuli": {"labels": "none", "negatives": "none", "jitter": 1},
-    "engine": {"learning": "backprop"},
-    "plasticity": {"learning_rate": 0.3},
+    "engine": {"learning": "backprop", "steps": 8},  # all else that it does not use is as by default
+    "readout": {"steps": [3, 5], "softmax": {"learning_rate": 30.0}},
+    "plasticity": {"learning_rate": 0.3, "peer_normalization": 0.03},
     "stages": {
         "childhood": {"phase": "wake", "train_softmax": False, "plasticity": {"learning_rate": 0.5}},
         "interleaved": "none",
@@ -609,6 +611,17 @@ def test_a_metric_that_nothing_measures_is_refused_before_the_run():
     protocol = protocol_of({"table": {"metrics": {"fp_negg": None}}})
     with pytest.raises(CortexffError, match="unknown metric 'fp_negg'"):
         check_fit(protocol, parse_model(json.dumps(MODEL)), images_of())
+
+
+def test_a_shift_out_of_sight_and_a_readout_of_no_area_are_refused_before_the_run():
+    net, images = parse_model(json.dumps(MODEL)), images_of()
+    with pytest.raises(CortexffError, match=r"stimuli.jitter 3 can shift an image of 3 x 3 pixels.*give less than 3"):
+        check_fit(protocol_of({"stimuli": {"jitter": 3}}), net, images)
+    areas = {name: area for name, area in MODEL["areas"].items() if name != "V2"}
+    projections = [{"from": "retina", "to": "V1"}, {"from": "label", "to": "V1", "kind": "top_down"}]
+    shallow = parse_model(json.dumps({**MODEL, "areas": areas, "projections": projections}))
+    with pytest.raises(CortexffError, match=r"skip_first leaves out the only hidden area of .*, V1: set it to false"):
+        check_fit(protocol_of({"readout": {"skip_first": True}}), shallow, images)
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):

@@ -195,6 +195,9 @@ def test_a_mistake_names_its_line(tmp_path, old, new, place, words):
         ("validation: 20", "validation: 0", ["childhood:", "probe_on", "stimuli"], ["childhood", "validation"]),
         ("steps: [3, 5]", "steps: [3, 7]", ["readout"], ["[3, 7]", "6"]),
         ("steps: [3, 5]", "steps: [5, 3]", ["readout"], ["[5, 3]"]),
+        ("{steps: 6}", "{steps: 0, damping: 0.5}", ["damping"], ["engine.damping has no effect", "engine.steps is 0"]),
+        ("  min:\n", "  min:\n    engine: {learning: backprop}\n", ["learning"], ["variant min", "engine.learning"]),
+        ("minibatch: 10", "minibatch: 1, negatives: other_context", ["minibatch"], ["minibatch is 1", "2 or more"]),
     ],
 )
 def test_settings_that_do_not_go_together_name_a_line_to_change(tmp_path, old, new, places, words):
@@ -316,6 +319,7 @@ def test_the_paper_may_have_a_figure_for_each_variant(tmp_path):
         (["engine.learning=backprop"], ["clamps no label", "stimuli.labels is context: give none"]),
         (["engine.learning=backprop", "stimuli.labels=none"], ["stimuli.negatives is hard_labels: give none"]),
         (["backprop.dropout=1"], ["backprop.dropout", "1"]),
+        (["backprop.dropout=0.1"], ["backprop has no effect where engine.learning is forward_forward: leave it out"]),
         (["backprop.drop=0.1"], ["unknown key 'backprop.drop'; did you mean 'dropout'?"]),
         (["engine.learning=hebb"], ["engine.learning: found 'hebb', allowed: 'forward_forward' or 'backprop'"]),
     ],
@@ -331,15 +335,29 @@ def test_what_backpropagation_needs_is_said(tmp_path, changes, words):
         ("phase=interleaved", "stage awake has phase interleaved, but engine.learning is backprop"),
         ("phase=sleep", "give wake or rest"),
         ("train_softmax=true", "stage awake has train_softmax, but backprop trains the softmax whenever it trains"),
-        ("until=0.1", "stage awake has until, but a net trained by backprop has no err_goodness"),
+        ("until=0.1", "stage awake has until, but a net trained by backprop has no goodness"),
     ],
 )
 def test_stages_that_backpropagation_cannot_live_are_refused(tmp_path, stage, words):
-    whole = ["engine.learning=backprop", "stimuli={labels: none, negatives: none, validation: 9}"]
-    whole += ["stages.childhood.phase=wake", "stages.awake.probe_on=validation"]
+    whole = ["engine={learning: backprop, steps: 8}", "stimuli={labels: none, negatives: none, validation: 9}"]
+    whole += ["stages.childhood.phase=wake", "stages.awake.probe_on=validation", "variants={max: null, min: null}"]
     assert load(tmp_path, TEXT, "default", *whole).learns_by_backprop
     assert words in mistake(tmp_path, TEXT, "default", *whole, f"stages.awake.{stage}")
     assert "need labels and steps" in mistake(tmp_path, TEXT, "default", *whole, "measures=[cancellation]")
+
+
+@pytest.mark.parametrize(
+    "given, unused",
+    [
+        ("goodness.sign=min", "goodness"),
+        ("readout.skip_first=true", "readout"),
+        ("engine.steps=3", "engine.steps"),
+        ("plasticity.peer_normalization=0.1", "plasticity.peer_normalization"),
+    ],
+)
+def test_what_backpropagation_does_not_use_is_refused(given, unused):
+    with pytest.raises(CortexffError, match=f"{unused} has no effect where engine.learning is backprop"):
+        load_protocol("backprop_baseline", changes={given: assignment(given)})
 
 
 def test_a_protocol_without_a_variant_is_refused(tmp_path):

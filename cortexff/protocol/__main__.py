@@ -225,7 +225,7 @@ def run(
     from cortexff.plots import draw
     from cortexff.protocol import table
     from cortexff.protocol.checkpoint import path_for
-    from cortexff.protocol.runner import Interrupted, Run, plan, versions, with_precision
+    from cortexff.protocol.runner import Interrupted, Run, plan, with_precision
 
     protocol = with_precision(protocol, net, device)
     images = _fitting_images(protocol, net, progress)
@@ -238,7 +238,7 @@ def run(
     from cortexff.protocol import provenance
 
     came_from = provenance.origin(protocol, net, name_or_path, preset)
-    log = provenance.open_log(out, protocol, net, versions(protocol, images), came_from, resume, overwrite)
+    log = provenance.open_log(out, protocol, net, protocol.versions(images.classes), came_from, resume, overwrite)
     updates = sum(segment.updates for segment in segments)
     with log, Progress(progress if first else "none", updates, say) as listener:
         try:

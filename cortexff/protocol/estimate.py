@@ -56,7 +56,7 @@ def _time(
         tested = max(1, ROWS_AT_ONCE // subjects)
         learning, testing = (BackpropRehearsal(engine, state, cases, classes) for cases in (batch, tested))
         return dict.fromkeys(phases, seconds(learning.update)), seconds(testing.test) / tested
-    versions = 2 if protocol.stimuli.labels == "none" else classes
+    versions = protocol.versions(classes)
     tested = max(1, ROWS_AT_ONCE // (subjects * versions))  # as many as a probe takes at once
     learning, testing = (Rehearsal(engine, state, cases, versions) for cases in (batch, tested))
     updates = {phase: seconds(partial(learning.update, PHASES[phase])) for phase in phases}

@@ -9,7 +9,7 @@ has a softmax and nothing else to measure.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -40,6 +40,20 @@ def _per_block(long_name: str, formula: str = "", units: str = "1") -> Variable:
     return Variable(_BLOCK, units, long_name, formula)
 
 
+_WORDS = {
+    " with their true label": "",
+    "images with a wrong label": "hybrids",
+    ", wrong labels weighted by softmax": "",
+    "wrong labels": "hybrids",
+}
+
+
+def _reworded(text: str) -> str:
+    for labels, hybrids in _WORDS.items():
+        text = text.replace(labels, hybrids)
+    return text
+
+
 P_BAR = "p̄ = mean of p(positive) over blocks and areas"
 KINDS = {"pos": "real images with their true label", "neg": "images with a wrong label", "noise": "shuffled pixels"}
 VARIABLES = {
@@ -65,6 +79,14 @@ VARIABLES = {
     },
     "rate": Variable(_BLOCK[:3], "activity", "mean activity on real data", "E[y]"),
     "active_frac": Variable(_BLOCK[:3], "1", "share of units that are active on real data", "P(y > 0)"),
+}
+HYBRID_VARIABLES = {  # where labels are not shown, and the wrong label's place is taken by a hybrid (§3.2)
+    "err_hybrids": _scalar("hybrids of higher goodness than their image", "P(log odds of hybrid > log odds of image)"),
+    **{
+        name: replace(variable, **{key: _reworded(getattr(variable, key)) for key in ("long_name", "formula")})
+        for name, variable in VARIABLES.items()
+        if name != "err_goodness"
+    },
 }
 BACKPROP_VARIABLES = {  # of a net that has no goodness (§3.1)
     "err_softmax": VARIABLES["err_softmax"],
@@ -130,7 +152,7 @@ class Probe:
 class Measurement:
     """One probe of a cohort.
 
-    row       a value for each of ``VARIABLES``, without the probe dimension
+    row       a value for each of ``VARIABLES`` (or ``HYBRID_``, ``BACKPROP_VARIABLES``), without the probe dimension
     stimuli   a value for each of ``STIMULUS_VARIABLES``
     """
 
@@ -222,7 +244,7 @@ def _measure_cases(
 
     def watch(moment: Moment) -> None:
         if "oscillation" in measures:
-            course.see(moment, torch.arange(count), which)
+            course.see(moment)
         if "cancellation" in measures and moment.step == steps[1]:
             for area in moment.areas:
                 shown = moment.activity[area].expand(-1, -1, probe.versions, -1)
@@ -242,7 +264,7 @@ def _measure_cases(
         shown, context = present.side_by_side(images, probe.hybrids[:, cases].to(engine.device))
     percept = engine.look(state, shown)
     if "oscillation" in measures:
-        course = dynamics.Steps({area: evoked[:, :, 0] for area, evoked in percept.activity.items()})
+        course = dynamics.Steps(percept.activity, which)
     trace = readout.goodness_trace(engine, state, percept, context, engine.areas, watch)
     by_step = readout.evidence(engine, {area: trace[area] for area in counted})
     choice = by_step.argmax(-1)
@@ -322,7 +344,8 @@ def _summary(
     # Negative data are drawn as the softmax believes in them; a hybrid is all there is where labels are not shown.
     believed_wrong = np.where(true, 0.0, belief if probe.hybrids is None else 1.0)
     share = believed_wrong / np.maximum(believed_wrong.sum(-1, keepdims=True), 1e-30)
-    row["err_goodness"] = (evidence.argmax(-1) != probe.real.numpy()).mean(-1)
+    failed = "err_goodness" if probe.hybrids is None else "err_hybrids"
+    row[failed] = (evidence.argmax(-1) != probe.real.numpy()).mean(-1)
     row["err_softmax"] = (belief.argmax(-1) != labels).mean(-1)
     row["fp_neg"] = (wrong(p_bar) > 0.5).mean(-1)
     row["fp_noise"] = (p_bar_noise > 0.5).mean(-1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -28,6 +28,7 @@ from cortexff.protocol.lesson import Lessons
 from cortexff.protocol.presentation import Presentation
 from cortexff.protocol.probe import (
     BACKPROP_VARIABLES,
+    HYBRID_VARIABLES,
     STIMULUS_VARIABLES,
     VARIABLES,
     Measurement,
@@ -56,7 +57,8 @@ ROW_VARIABLES = {
 
 def measured(protocol: Protocol) -> dict[str, Variable]:
     """Metrics of a protocol's probes."""
-    found = dict(BACKPROP_VARIABLES if protocol.learns_by_backprop else VARIABLES)
+    of_labels = HYBRID_VARIABLES if protocol.stimuli.labels == "none" else VARIABLES
+    found = dict(BACKPROP_VARIABLES if protocol.learns_by_backprop else of_labels)
     for asked in protocol.measures:
         found |= MEASURES[asked]
     # Updates and stage are coordinates, so that xarray plots against them.
@@ -269,7 +271,7 @@ class Run:
                 found = self._probe(engine, protocol, segment, everyone, position.updates)
                 if stage.until is not None:
                     # A diverged network has no error; it goes on, and is not taken for grown up.
-                    reached = found.row["err_goodness"] <= stage.until
+                    reached = _error(found.row) <= stage.until
                     remaining = [member for member in position.active if not reached[member]]
                     if remaining != position.active:
                         position.active = remaining
@@ -278,7 +280,7 @@ class Run:
         self.listener.advanced(segment.updates - position.updates)
         found = found or self._measure(engine, protocol, segment, everyone)  # a run resumed here has no probe in hand
         if stage.until is not None:
-            reached = found.row["err_goodness"] <= stage.until
+            reached = _error(found.row) <= stage.until
             self.log.write(segment.group, "reached", reached, REACHED)
             count = f"{reached.sum()} of {len(reached)} subjects reached the criterion"
             self.listener.noted(f"{segment.group}: {count} (error ≤ {100 * stage.until:g} %)")
@@ -301,7 +303,7 @@ class Run:
         row = {"update": segment.before + update, "stage": segment.stage_name, "age": everyone.age, **found.row}
         self.log.append(segment.group, row)
         self.position.rows[segment.group] = self.log.length(segment.group)
-        words = f"error {100 * row['err_goodness' if 'err_goodness' in row else 'err_softmax'].mean():5.2f} %  "
+        words = f"error {100 * _error(row).mean():5.2f} %  "
         if "fp_neg" in row:
             words += f"hallucinations {100 * row['fp_neg'].mean():5.1f} %  d′ {row['dprime'].mean():.2f}  "
         self.listener.probed(segment.group, segment.before + update, f"{words}({segment.stage.probe_on} images)")
@@ -321,7 +323,11 @@ class Run:
         first, retina = engine.areas[0], self.presentation.retina
         seen = [name for source, name in engine.sources[first] if source == retina]
         if protocol.receptive_fields and seen:
-            units = np.linspace(0, engine.units[first] - 1, protocol.receptive_fields).round().astype(int)
+            units = (
+                np.linspace(0, engine.units[first] - 1, min(protocol.receptive_fields, engine.units[first]))
+                .round()
+                .astype(int)
+            )
             weights = everyone.state.weights[seen[0]]
             matrices = [engine.projections[seen[0]].matrix(weights[s : s + 1])[0, units] for s in range(len(weights))]
             yield "receptive_fields", torch.stack(matrices).cpu().numpy()
@@ -382,9 +388,9 @@ def engine_of(protocol: Protocol, net: nx.MultiDiGraph, device: str = "cpu") -> 
     return RateEngine(with_goodness(net, **_goodness_changes(protocol)), dynamics)
 
 
-def versions(protocol: Protocol, images: Images) -> int:
-    """In which an image is tried: with every label, or as itself (0) and its hybrid (1)."""
-    return 2 if protocol.stimuli.negatives == "hybrids" else images.classes
+def _error(row: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The error by goodness of every subject; of a net without goodness, by softmax."""
+    return row[next(name for name in ("err_goodness", "err_hybrids", "err_softmax") if name in row)]
 
 
 def check_fit(protocol: Protocol, net: nx.MultiDiGraph, images: Images) -> None:
@@ -410,6 +416,16 @@ def check_fit(protocol: Protocol, net: nx.MultiDiGraph, images: Images) -> None:
     if ranks.count() > 1 and any(protocol.variant(v).stimuli.negatives == "other_context" for v in protocol.variants):
         raise CortexffError("stimuli.negatives other_context: a case hears the one before it, so run it in one process")
     metrics, areas = measured(protocol), hidden_areas(net)
+    if len(areas) == 1 and any(protocol.variant(name).readout.skip_first for name in protocol.variants):
+        raise CortexffError(
+            f"readout.skip_first leaves out the only hidden area of {net.graph['source']}, {areas[0]}: set it to false"
+        )
+    if protocol.stimuli.jitter >= min(images.shape[:2]):
+        rows, columns = images.shape[:2]
+        raise CortexffError(
+            f"stimuli.jitter {protocol.stimuli.jitter} can shift an image of {rows} x {columns} pixels out of sight: "
+            f"give less than {min(rows, columns)}"
+        )
     for metric in protocol.table.metrics:
         name, area = split_metric(metric)
         if name not in metrics:

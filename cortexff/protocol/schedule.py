@@ -47,7 +47,7 @@ class Section(BaseModel):
 
 class Stimuli(Section):
     images: Literal["digits", "mnist", "fashion_mnist", "cifar10"] = "digits"
-    minibatch: Annotated[int, Field(ge=1)] = 100
+    minibatch: Annotated[int, Field(ge=1)] = 100  # of hybrids and other_context at least two: a case takes from another
     validation: Count = 0  # training images held out for probes
     labels: Literal["context", "pixels", "none"] = "context"  # clamped; in the first pixels (§3.3); not shown (§3.2)
     # other_context: the image and its label, but areas hear from hidden areas above what another image evoked (§3.5)
@@ -57,7 +57,7 @@ class Stimuli(Section):
 
 
 class Engine(Section):
-    # Of backprop (§3.1) all else but the precision has no meaning.
+    # With backprop (§3.1) nothing else here may be given but the precision.
     learning: Literal["forward_forward", "backprop"] = "forward_forward"
     damping: Annotated[float, Field(ge=0, lt=1)] = 0.3
     steps: Count = 8  # 0: a feed-forward net, learning from its bottom-up pass (§3.2, §3.3)
@@ -95,7 +95,7 @@ class SoftmaxSettings(Section):
 
 
 class Readout(Section):
-    # First and last step over which goodness is averaged; of no meaning in a feed-forward net.
+    # First and last step over which goodness is averaged; a feed-forward net has one moment.
     steps: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=2, max_length=2)] = [3, 5]
     skip_first: bool = False  # leave out the goodness of the first hidden area (§3.3)
     softmax: SoftmaxSettings = SoftmaxSettings()
@@ -118,7 +118,7 @@ class Stage(Section):
     plasticity: PlasticityChanges = PlasticityChanges()
     decay_from: Fraction = 1.0  # share of the stage after which learning rates fall linearly to zero
     train_softmax: bool = False
-    until: Fraction | None = None  # a subject's stage ends when its err_goodness, probed, is no more than this
+    until: Fraction | None = None  # a subject's stage ends when its error by goodness, probed, is no more than this
     probe: Annotated[int, Field(ge=1)] | Literal["log", "epoch", "end"] = "end"
     probe_on: Literal["test", "validation", "training"] = "test"
     probe_images: Annotated[int, Field(ge=1)] | None = None  # the first so many of them; all unless given
@@ -239,23 +239,60 @@ class Protocol(Common):
             if stage.probe_on == "validation" and not self.stimuli.validation:
                 words = f"stage {name} probes on validation images, but stimuli.validation is 0"
                 raise Mistake(words, "stages", name, "probe_on")
-        if self.engine.steps and not self.readout.steps[0] <= self.readout.steps[1] <= self.engine.steps:
-            words = f"readout.steps {self.readout.steps} must lie within 1 to engine.steps {self.engine.steps}"
-            raise Mistake(words, "readout", "steps")
-        if self.stimuli.negatives == "other_context" and not self.engine.steps:
-            words = "stimuli.negatives other_context needs top-down input, but engine.steps is 0"
-            raise Mistake(words, "stimuli", "negatives")
         if self.measures and (self.stimuli.labels == "none" or not self.engine.steps):
             words = f"measures {self.measures} need labels and steps, but stimuli.labels is none or engine.steps is 0"
             raise Mistake(words, "measures")
         if self.learns_by_backprop:
             self._backprop_has_what_it_needs()
-        elif self.stimuli.negatives == "none":
+        else:
+            self._forward_forward_has_what_it_needs()
+        self._what_is_given_is_used()
+        return self
+
+    def _forward_forward_has_what_it_needs(self) -> None:
+        if self.engine.steps and not self.readout.steps[0] <= self.readout.steps[1] <= self.engine.steps:
+            words = f"readout.steps {self.readout.steps} must lie within 1 to engine.steps {self.engine.steps}"
+            raise Mistake(words, "readout", "steps")
+        negatives, labels = self.stimuli.negatives, self.stimuli.labels
+        if negatives == "none":
             raise Mistake("stimuli.negatives none needs engine.learning backprop: give hybrids", "stimuli", "negatives")
-        elif (self.stimuli.labels == "none") != (self.stimuli.negatives == "hybrids"):
+        if (labels == "none") != (negatives == "hybrids"):
             words = "stimuli.labels none and stimuli.negatives hybrids go together: give both or neither"
             raise Mistake(words, "stimuli", "negatives")
-        return self
+        if negatives == "other_context" and not self.engine.steps:
+            words = "stimuli.negatives other_context needs top-down input, but engine.steps is 0"
+            raise Mistake(words, "stimuli", "negatives")
+        if negatives in ("hybrids", "other_context") and self.stimuli.minibatch < 2:
+            words = f"stimuli.negatives {negatives} takes from another image of the minibatch"
+            raise Mistake(f"{words}, but stimuli.minibatch is 1: give 2 or more", "stimuli", "minibatch")
+
+    def _what_is_given_is_used(self) -> None:
+        """No setting differs from its default where it would have no effect, and no variant changes what is common."""
+        if self.learns_by_backprop:
+            unused = {"goodness": None, "readout": None, "plasticity": "peer_normalization"}
+            reason = "engine.learning is backprop"
+        else:
+            unused, reason = {"backprop": None}, "engine.learning is forward_forward"
+        for section, key in unused.items():
+            self._has_no_effect(reason, section, key)
+        if self.learns_by_backprop or not self.engine.steps:
+            for key in ("damping", "alternating", *(["steps"] if self.learns_by_backprop else [])):
+                self._has_no_effect(reason if self.learns_by_backprop else "engine.steps is 0", "engine", key)
+        for name, changes in self.variants.items():
+            changed = (changes or {}).get("engine") or {}
+            for key in ("learning", *(["steps"] if "oscillation" in self.measures else [])):
+                if changed.get(key, getattr(self.engine, key)) != getattr(self.engine, key):
+                    words = f"variant {name} changes engine.{key}, on which depends what the whole file measures"
+                    raise Mistake(f"{words}: write a protocol of its own", "variants", name, "engine", key)
+
+    def _has_no_effect(self, reason: str, section: str, key: str | None = None) -> None:
+        """Raises Mistake where a section, or one key of it, is not as it is by default."""
+        found = getattr(self, section)
+        usual = type(self).model_fields[section].default
+        if key is not None:
+            found, usual, section = getattr(found, key), type(found).model_fields[key].default, f"{section}.{key}"
+        if found != usual:
+            raise Mistake(f"{section} has no effect where {reason}: leave it out", *section.split("."))
 
     def _backprop_has_what_it_needs(self) -> None:
         for key in ("labels", "negatives"):
@@ -274,7 +311,7 @@ class Protocol(Common):
                 )
                 raise Mistake(words, "stages", name, "train_softmax")
             if stage.until is not None:
-                words = f"stage {name} has until, but a net trained by backprop has no err_goodness: leave it out"
+                words = f"stage {name} has until, but a net trained by backprop has no goodness: leave it out"
                 raise Mistake(words, "stages", name, "until")
 
     @property
@@ -285,6 +322,10 @@ class Protocol(Common):
     def window(self) -> tuple[int, int]:
         """First and last moment over which goodness is averaged; a feed-forward net has one."""
         return (self.readout.steps[0], self.readout.steps[1]) if self.engine.steps else (1, 1)
+
+    def versions(self, classes: int) -> int:
+        """In which an image is tried: with every label, or as itself (0) and its hybrid (1)."""
+        return 2 if self.stimuli.negatives == "hybrids" else classes
 
     def plasticity_of(self, stage: Stage) -> PlasticitySettings:
         """The plasticity of a stage: the protocol's, with the stage's own changes."""

@@ -26,7 +26,7 @@ from cortexff.errors import CortexffError
 from cortexff.protocol import provenance
 from cortexff.protocol.checkpoint import path_for
 from cortexff.protocol.merge import merge
-from cortexff.protocol.runner import Interrupted, Listener, Run, versions
+from cortexff.protocol.runner import Interrupted, Listener, Run
 from cortexff.protocol.sweep import Point, Shard
 from cortexff.stimuli import images as image_sets
 
@@ -59,7 +59,7 @@ def run_shard(shard: Shard, device: str, threads: int) -> str:
         path,
         point.protocol,
         point.net,
-        versions(point.protocol, images),
+        point.protocol.versions(images.classes),
         point.origin,
         go_on,
         not go_on,
