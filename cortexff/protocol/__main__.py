@@ -9,10 +9,11 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -23,6 +24,8 @@ from cortexff.protocol.progress import Progress
 if TYPE_CHECKING:
     import networkx as nx
 
+    from cortexff.experiments.course import Course
+    from cortexff.protocol.runner import Run
     from cortexff.protocol.schedule import ByExperiment, Protocol
     from cortexff.protocol.table import Row
     from cortexff.stimuli.images import Images
@@ -142,193 +145,184 @@ def listing() -> None:
     click.echo("\nModels (--model):  " + ", ".join(names("models")))
 
 
+@dataclass(frozen=True)
+class Order:
+    """What is asked for on the command line, beside the settings of the protocol; names are those of the options."""
+
+    name_or_path: str
+    preset: str
+    out: Path
+    overwrite: bool
+    resume: bool
+    dry_run: bool
+    device: str
+    progress: str | None
+    as_json: bool
+
+    @property
+    def name(self) -> str:
+        return Path(self.name_or_path).stem
+
+    @property
+    def draws_bars(self) -> bool:
+        """Whether a bar may be drawn while a file is fetched."""
+        return self.progress != "none" and sys.stderr.isatty()
+
+    def say(self, text: str) -> None:
+        click.echo(text, err=self.as_json)
+
+    def begin(self, title: str) -> None:
+        """Announce a run; raises CortexffError where its results file would be overwritten unasked."""
+        if not self.resume and not self.overwrite and self.out.exists():
+            raise CortexffError(
+                f"{self.out} exists: give --out another file, --overwrite it, or --resume it if it was interrupted"
+            )
+        self.say(f"{self.name} ({self.preset}): {title}")
+
+    def interrupted(self) -> NoReturn:
+        """Say how to go on, and exit."""
+        self.say(f"Interrupted; nothing is lost. {_go_on()}")
+        sys.exit(130)
+
+
 def run(
     name_or_path: str,
     preset: str,
+    *,
     model: str | None,
     subjects: int | None,
     seed: int | None,
+    precision: str | None,
     assignments: Sequence[str],
     sweeps: Sequence[str],
     jobs: int,
     cluster: str | None,
     out: Path | None,
-    overwrite: bool,
-    resume: bool,
-    dry_run: bool,
-    device: str,
-    precision: str | None,
-    progress: str | None,
-    as_json: bool,
+    **asked: Any,
 ) -> None:
     """Carry out one protocol from the command line."""
+    from cortexff.graph import load_model
     from cortexff.protocol.schedule import ByExperiment, assignment, load_protocol
 
     changes = {f"--set {text}": assignment(text) for text in assignments}
     for option, value in {"model": model, "subjects": subjects, "seed": seed, "engine.precision": precision}.items():
         if value is not None:
             changes[f"--{option.split('.')[-1]} {value}"] = assignment(f"{option}={json.dumps(value)}")
-    name = Path(name_or_path).stem
-    out = out or Path("results") / name / f"{preset}.h5"
+    out = out or Path("results") / Path(name_or_path).stem / f"{preset}.h5"
     if out.suffix != ".h5":
         raise CortexffError(f"--out {out}: the results file must end in .h5")
+    order = Order(name_or_path, preset, out, **asked)
     if jobs > 1 or cluster or sweeps:
-        run_many(
-            name_or_path,
-            preset,
-            changes,
-            sweeps,
-            out,
-            jobs=jobs,
-            cluster=cluster,
-            overwrite=overwrite,
-            resume=resume,
-            dry_run=dry_run,
-            device=device,
-            progress=progress,
-            as_json=as_json,
-        )
+        run_many(order, changes, sweeps, jobs, cluster)
         return
     protocol = load_protocol(name_or_path, preset, changes)
-    from cortexff.graph import load_model
+    alone = run_experiment if isinstance(protocol, ByExperiment) else run_stages
+    alone(order, protocol, load_model(protocol.model))
 
-    net = load_model(protocol.model)
-    if isinstance(protocol, ByExperiment):
-        run_experiment(
-            protocol,
-            net,
-            name_or_path,
-            preset,
-            out,
-            overwrite=overwrite,
-            resume=resume,
-            dry_run=dry_run,
-            device=device,
-            progress=progress,
-            as_json=as_json,
-        )
-        return
+
+def run_stages(order: Order, protocol: Protocol, net: nx.MultiDiGraph) -> None:
+    """Carry out a protocol of stages."""
     from cortexff.engines import ranks
 
-    check_device(device)
-    if dry_run and ranks.is_another():  # one is enough to look ahead, and it may not wait for the others
+    check_device(order.device)
+    if order.dry_run and ranks.is_another():  # one is enough to look ahead, and it may not wait for the others
         return
-    if not dry_run:
-        ranks.join(device)
-    first = ranks.number() == 0  # where torchrun started several processes, one of them speaks and writes
-    if not dry_run:
-        _check_free(out, overwrite, resume)
-    say = partial(click.echo, err=as_json) if first else lambda text: None
-    if not dry_run:
-        say(f"{name} ({preset}): {protocol.title}")
+    if not order.dry_run:
+        ranks.join(order.device)
+        if ranks.number():  # where torchrun started several processes, one of them speaks and writes
+            order = replace(order, progress="none")
+        else:
+            order.begin(protocol.title)
 
-    from cortexff.plots import draw
-    from cortexff.protocol import table
+    from cortexff.protocol import provenance, table
     from cortexff.protocol.checkpoint import path_for
-    from cortexff.protocol.runner import Interrupted, Run, plan, with_precision
+    from cortexff.protocol.runner import Run, plan, with_precision
 
-    protocol = with_precision(protocol, net, device)
-    images = _fitting_images(protocol, net, progress)
-    segments = plan(protocol, len(images.training_labels))
-    if dry_run:
+    protocol = with_precision(protocol, net, order.device)
+    images = _fitting_images(order, protocol, net)
+    if order.dry_run:
         from cortexff.protocol.estimate import describe
 
-        say(describe(protocol, net, segments, images, out, device))
+        segments = plan(protocol, len(images.training_labels))
+        order.say(describe(protocol, net, segments, images, order.out, order.device))
         return
-    from cortexff.protocol import provenance
-
-    came_from = provenance.origin(protocol, net, name_or_path, preset)
-    log = provenance.open_log(out, protocol, net, protocol.versions(images.classes), came_from, resume, overwrite)
-    updates = sum(segment.updates for segment in segments)
-    with log, Progress(progress if first else "none", updates, say) as listener:
-        try:
-            course = Run(protocol, net, images, log, path_for(out), listener, log.attribute("started"), device=device)
-            course.carry_out(resume=resume)
-        except Interrupted:
-            say(f"Interrupted; nothing is lost. {_go_on()}")
-            sys.exit(130)
-        log.flush()
-        ranks.leave()
-        if not first:
-            return
-        rows = table.build(out, protocol, name, preset)
-        table.write(log, rows)
-        log.attributes("/", {"finished": now()})
-    course.forget_checkpoint()
-    say("")
-    click.echo(_json(rows) if as_json else table.render(rows))
-    pictures = draw(out)
-    say("\nResults: " + ", ".join(str(path) for path in (out, *pictures)))
+    came_from = provenance.origin(protocol, net, order.name_or_path, order.preset)
+    versions = protocol.versions(images.classes)
+    log = provenance.open_log(order.out, protocol, net, versions, came_from, order.resume, order.overwrite)
+    run_id, checkpoint = log.attribute("started"), path_for(order.out)
+    course = Run(protocol, net, images, log, checkpoint, run_id=run_id, device=order.device)
+    carry_out(order, course, lambda: table.build(order.out, protocol, order.name, order.preset), table.render)
 
 
-def run_experiment(
-    protocol: ByExperiment,
-    net: nx.MultiDiGraph,
-    name_or_path: str,
-    preset: str,
-    out: Path,
-    *,
-    overwrite: bool,
-    resume: bool,
-    dry_run: bool,
-    device: str,
-    progress: str | None,
-    as_json: bool,
-) -> None:
+def run_experiment(order: Order, protocol: ByExperiment, net: nx.MultiDiGraph) -> None:
     """Carry out a protocol that has steps of its own."""
     from cortexff.experiments import module
     from cortexff.experiments.course import Course, describe
-    from cortexff.plots import draw
     from cortexff.protocol import provenance, table
     from cortexff.protocol.checkpoint import path_for
-    from cortexff.protocol.runner import Interrupted, with_precision
+    from cortexff.protocol.runner import with_precision
 
-    name, say = Path(name_or_path).stem, partial(click.echo, err=as_json)
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        raise CortexffError(f"torchrun: {name} is carried out by one process; start it without")
-    check_device(device)
-    protocol, methods = with_precision(protocol, net, device), module(protocol.experiment)
-    if not dry_run:
-        _check_free(out, overwrite, resume)
-        say(f"{name} ({preset}): {protocol.title}")
-    experiment = methods.Experiment(protocol, net, device, fetching=progress != "none" and sys.stderr.isatty())
-    if dry_run:
-        say(describe(experiment, net, out))
+        raise CortexffError(f"torchrun: {order.name} is carried out by one process; start it without")
+    check_device(order.device)
+    protocol, methods = with_precision(protocol, net, order.device), module(protocol.experiment)
+    if not order.dry_run:
+        order.begin(protocol.title)
+    experiment = methods.Experiment(protocol, net, order.device, fetching=order.draws_bars)
+    if order.dry_run:
+        order.say(describe(experiment, net, order.out))
         return
-    came_from = provenance.origin(protocol, net, name_or_path, preset)
-    log = provenance.open_log(out, protocol, net, None, came_from, resume, overwrite)
-    course = Course(experiment, log, path_for(out), run_id=log.attribute("started"))
-    with log, Progress(progress, course.updates, say) as course.listener:
+    came_from = provenance.origin(protocol, net, order.name_or_path, order.preset)
+    log = provenance.open_log(order.out, protocol, net, None, came_from, order.resume, order.overwrite)
+    course = Course(experiment, log, path_for(order.out), run_id=log.attribute("started"))
+    carry_out(
+        order,
+        course,
+        lambda: methods.report(order.out, protocol, order.name, order.preset),
+        lambda rows: f"{table.render(rows)}\n\n{methods.summary(rows)}".rstrip(),
+    )
+
+
+def carry_out(
+    order: Order, course: Run | Course, build: Callable[[], list[Row]], render: Callable[[list[Row]], str]
+) -> None:
+    """Let a run go on to its end, and close it with its table and figures.
+
+    build   makes the rows of the table from the results file
+    render  makes text of them
+    """
+    from cortexff.engines import ranks
+    from cortexff.plots import draw
+    from cortexff.protocol import table
+    from cortexff.protocol.runner import Interrupted
+
+    with course.log as log, Progress(order.progress, course.updates, order.say) as course.listener:
         try:
-            course.carry_out(resume=resume)
+            course.carry_out(resume=order.resume)
         except Interrupted:
-            say(f"Interrupted; nothing is lost. {_go_on()}")
+            if ranks.number() == 0:
+                order.interrupted()
             sys.exit(130)
         log.flush()
-        rows = methods.report(out, protocol, name, preset)
+        speaks = ranks.number() == 0
+        ranks.leave()
+        if not speaks:
+            return
+        rows = build()
         table.write(log, rows)
         log.attributes("/", {"finished": now()})
     course.forget_checkpoint()
-    say("")
-    click.echo(_json(rows) if as_json else f"{table.render(rows)}\n\n{methods.summary(rows)}".rstrip())
-    say("\nResults: " + ", ".join(str(path) for path in (out, *draw(out))))
+    order.say("")
+    click.echo(_json(rows) if order.as_json else render(rows))
+    order.say("\nResults: " + ", ".join(str(path) for path in (order.out, *draw(order.out))))
 
 
 def run_many(
-    name_or_path: str,
-    preset: str,
+    order: Order,
     changes: Mapping[str, Mapping[str, Any]],
     sweeps: Sequence[str],
-    out: Path,
-    *,
     jobs: int,
     cluster: str | None,
-    overwrite: bool,
-    resume: bool,
-    dry_run: bool,
-    device: str,
-    progress: str | None,
-    as_json: bool,
 ) -> None:
     """Carry out one protocol in shards, with every point of a grid of settings, on several processes or a cluster."""
     from cortexff.graph import load_model
@@ -339,69 +333,60 @@ def run_many(
 
     workers.check_installed(cluster)
     if cluster is None:  # else the jobs' machines have it or not
-        check_device(device)
-    elif not dry_run:
+        check_device(order.device)
+    elif not order.dry_run:
         workers.check_cluster()
-    say = partial(click.echo, err=as_json)
     points, cases = [], {}
     for label, settings in sweep.grid(sweeps).items():
-        protocol = load_protocol(name_or_path, preset, {**changes, **settings})
+        protocol = load_protocol(order.name_or_path, order.preset, {**changes, **settings})
         if isinstance(protocol, ByExperiment):
             raise CortexffError(
-                f"--jobs, --cluster, --sweep: {Path(name_or_path).stem} is carried out by one process; leave them out"
+                f"--jobs, --cluster, --sweep: {order.name} is carried out by one process; leave them out"
             )
         net = load_model(protocol.model)
-        protocol = with_precision(protocol, net, device, here=cluster is None)
-        came_from = provenance.origin(protocol, net, name_or_path, preset)
-        points.append(sweep.Point(label, protocol, net, came_from, sweep.path_of(out, label)))
-        images = _fitting_images(protocol, net, progress)
+        protocol = with_precision(protocol, net, order.device, here=cluster is None)
+        came_from = provenance.origin(protocol, net, order.name_or_path, order.preset)
+        points.append(sweep.Point(label, protocol, net, came_from, sweep.path_of(order.out, label)))
+        images = _fitting_images(order, protocol, net)
         cases[label] = len(images.training_labels)
-        if dry_run:
+        if order.dry_run:
             from cortexff.protocol.estimate import describe
 
-            here = "cpu" if cluster else device  # the GPU is at the cluster's
-            say(describe(protocol, net, plan(protocol, cases[label]), images, points[-1].out, here) + "\n")
-    if dry_run:
+            here = "cpu" if cluster else order.device  # the GPU is at the cluster's
+            order.say(describe(protocol, net, plan(protocol, cases[label]), images, points[-1].out, here) + "\n")
+    if order.dry_run:
         shards = sweep.cut(points, jobs)
-        say(f"{len(shards)} shards, {jobs} at a time:\n" + "\n".join(f"  {shard.path}" for shard in shards))
+        order.say(f"{len(shards)} shards, {jobs} at a time:\n" + "\n".join(f"  {shard.path}" for shard in shards))
         if cluster:
-            say(f"\nThe script of each of {jobs} jobs:\n\n{workers.job_script()}")
+            order.say(f"\nThe script of each of {jobs} jobs:\n\n{workers.job_script()}")
         return
-    shards = sweep.prepare(points, jobs, resume, overwrite)
-    name = Path(name_or_path).stem
-    say(f"{name} ({preset}): {points[0].protocol.title}; {len(shards)} shards, {jobs} at a time")
+    shards = sweep.prepare(points, jobs, order.resume, order.overwrite)
+    order.say(f"{order.name} ({order.preset}): {points[0].protocol.title}; {len(shards)} shards, {jobs} at a time")
     pictures = []
     segments = [segment for shard in shards for segment in shard.segments(cases[shard.point.name])]
     updates = sum(segment.updates for segment in segments)
-    with Progress(progress, updates, say) as listener, workers.start(jobs, cluster) as (client, threads):
+    with Progress(order.progress, updates, order.say) as listener, workers.start(jobs, cluster) as (client, threads):
+
+        def finished(point: sweep.Point) -> None:
+            pictures.extend([point.out, *draw(point.out)])
+
         try:
-            problems = workers.carry_out(
-                shards, client, threads, device, listener, lambda point: pictures.extend([point.out, *draw(point.out)])
-            )
+            problems = workers.carry_out(shards, client, threads, order.device, listener, finished)
         except Interrupted:
-            say(f"Interrupted; nothing is lost. {_go_on()}")
-            sys.exit(130)
+            order.interrupted()
     done = [point for point in points if point.out.exists()]
-    tables = {point.name: table.build(point.out, point.protocol, name, preset) for point in done}
-    say("")
-    if as_json:
+    tables = {point.name: table.build(point.out, point.protocol, order.name, order.preset) for point in done}
+    order.say("")
+    if order.as_json:
         labels = [label for label, rows in tables.items() for _ in rows] if sweeps else []
         click.echo(_json([row for rows in tables.values() for row in rows], labels))
     elif tables:
         click.echo(table.compare(tables) if sweeps else table.render(next(iter(tables.values()))))
     if pictures:
-        say("\nResults: " + ", ".join(map(str, pictures)))
+        order.say("\nResults: " + ", ".join(map(str, pictures)))
     if problems:
         click.echo("\n".join([*problems, f"What else was begun is finished. {_go_on()}"]), err=True)
         sys.exit(1)
-
-
-def _check_free(out: Path, overwrite: bool, resume: bool) -> None:
-    """Raises CortexffError where a results file would be overwritten unasked."""
-    if not resume and not overwrite and out.exists():
-        raise CortexffError(
-            f"{out} exists: give --out another file, --overwrite it, or --resume it if it was interrupted"
-        )
 
 
 def _go_on() -> str:
@@ -409,12 +394,12 @@ def _go_on() -> str:
     return f"Go on with: python -m cortexff.protocol {shlex.join([*kept, '--resume'])}"
 
 
-def _fitting_images(protocol: Protocol, net: nx.MultiDiGraph, progress: str | None) -> Images:
+def _fitting_images(order: Order, protocol: Protocol, net: nx.MultiDiGraph) -> Images:
     """The images of a protocol, once it is sure that they, the model and every variant go together."""
     from cortexff.protocol.runner import check_fit
     from cortexff.stimuli import images as image_sets
 
-    images = image_sets.load(protocol.stimuli.images, progress=progress != "none" and sys.stderr.isatty())
+    images = image_sets.load(protocol.stimuli.images, progress=order.draws_bars)
     images = image_sets.hold_out(images, protocol.stimuli.validation)
     check_fit(protocol, net, images)
     return images

@@ -199,6 +199,11 @@ class Run:
         self.position = Position()
         self.ends: dict[str, Cohort] = {}  # condition → its cohort at the end, where another starts from it
 
+    @property
+    def updates(self) -> int:
+        """Of all segments together."""
+        return sum(segment.updates for segment in self.segments)
+
     # --------------------------------------------------------------- the course
 
     def carry_out(self, resume: bool = False) -> None:
