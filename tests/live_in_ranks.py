@@ -1,6 +1,7 @@
-"""Two newborns live for some updates, and all of them is kept: ``live_in_ranks.py OUT.npz UPDATES PRESET RATE``.
+"""Two newborns live for some updates, and all of them is kept.
 
-Started by ``torchrun`` with several processes it must give what it gives with one; test_ranks.py compares.
+``live_in_ranks.py OUT.npz UPDATES PROTOCOL VARIANT PRESET RATE``. Started by ``torchrun`` with several processes it
+must give what it gives with one; test_ranks.py compares.
 """
 
 import sys
@@ -17,15 +18,16 @@ from cortexff.protocol.schedule import load_protocol
 from cortexff.stimuli import images as image_sets
 
 
-def live(out: str, updates: str, preset: str, learning_rate: str) -> None:
+def live(out: str, updates: str, name: str, variant: str, preset: str, learning_rate: str) -> None:
     ranks.join()
     changes = {"engine": {"precision": "float32"}, "plasticity": {"learning_rate": float(learning_rate)}}
-    protocol = load_protocol("recurrent", preset, {"live_in_ranks.py": changes})
+    protocol = load_protocol(name, preset, {"live_in_ranks.py": changes})
     images = image_sets.hold_out(image_sets.load(protocol.stimuli.images), protocol.stimuli.validation)
     with tempfile.TemporaryDirectory() as folder:
         log = Log.create(Path(folder) / "log.h5", {}, {"subject": [0, 1]})
         run = Run(protocol, load_model(protocol.model), images, log, Path(folder) / "none.h5", subjects=[0, 1])
-        engine, segment = run._engine("max"), run.segments[0]
+        segment = next(segment for segment in run.segments if segment.variant == variant)
+        engine, protocol = run._engine(variant), protocol.variant(variant)
         cohort = run._begin(engine, protocol, segment)
         for _ in range(int(updates)):
             run.lessons.update(engine, cohort, protocol, segment.stage, 1.0)
