@@ -12,6 +12,7 @@ The file is opened without a lock so that others can read it meanwhile: one proc
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,12 +56,14 @@ class Variable:
 class Log:
     """A log open for writing. As a context manager it notes how the run ended: finished, interrupted or failed.
 
+    Where the root has an attribute ``seconds``, the time for which the log was open is added to it.
+
     A row is a dict of arrays, one per variable, without the growing dimension. Groups are named by their path,
     "max/deprived"; "/" is the root.
     """
 
     def __init__(self, file: h5py.File):
-        self._file = file
+        self._file, self._opened = file, time.monotonic()
         self.path: str = file.filename
 
     @classmethod
@@ -249,7 +252,10 @@ class Log:
     def close(self, status: str) -> None:
         """Note how the run ended and close the file; a second call does nothing."""
         if self._file:
-            self._file.attrs["status"] = status
+            about = self._file.attrs
+            about["status"] = status
+            if "seconds" in about:
+                about["seconds"] += time.monotonic() - self._opened
             self._file.close()
 
     def __enter__(self) -> Log:

@@ -340,10 +340,16 @@ def test_overwrite(tmp_path):
 
 @pytest.mark.parametrize(("error", "status"), [(ValueError, "failed"), (KeyboardInterrupt, "interrupted")])
 def test_the_log_notes_how_the_run_ended(tmp_path, error, status):
-    with pytest.raises(error), Log.create(tmp_path / "run.h5", {}, {}):
+    with pytest.raises(error), Log.create(tmp_path / "run.h5", {"seconds": 0.0}, {}):
         raise error
     with h5py.File(tmp_path / "run.h5", "r") as file:
         assert file.attrs["status"] == status
+        assert 0 < file.attrs["seconds"] < 60
+        before = file.attrs["seconds"]
+    with Log.reopen(tmp_path / "run.h5"):
+        pass
+    with h5py.File(tmp_path / "run.h5") as file:
+        assert file.attrs["seconds"] > before
 
 
 def random_cells(random: np.random.Generator, dtype: str, shape: tuple[int, ...]) -> np.ndarray:

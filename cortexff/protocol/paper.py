@@ -34,7 +34,8 @@ README_METRICS = ("perplexity_test", "perplexity_training", "fp_neg", "fp_noise"
 class KeptRun:
     """One results file and its closing table.
 
-    epochs  passes through the training images while areas learned; 0 where they are not counted in epochs
+    minutes  at work; of a run begun by an earlier version at most, for its pauses were not counted
+    epochs   passes through the training images while areas learned; 0 where they are not counted in epochs
     """
 
     path: Path
@@ -42,12 +43,16 @@ class KeptRun:
     machine: str
     date: str
     minutes: float
+    at_most: bool
     epochs: int
 
     @property
     def figures(self) -> list[Row]:
         """The rows that have a figure of the paper."""
         return [row for row in self.rows if not np.isnan(row.paper)]
+
+    def time(self, digits: int) -> str:
+        return f"{'≤ ' if self.at_most else ''}{self.minutes:.{digits}f} min"
 
 
 def kept_runs(folder: Path = FOLDER) -> list[KeptRun]:
@@ -63,9 +68,11 @@ def kept_runs(folder: Path = FOLDER) -> list[KeptRun]:
             }
             rows = [Row(**dict(zip(texts, values, strict=True))) for values in zip(*texts.values(), strict=True)]
             started, finished = (datetime.fromisoformat(file.attrs[name]) for name in ("started", "finished"))
-            minutes = (finished - started).total_seconds() / 60
+            at_most = "seconds" not in file.attrs
+            minutes = ((finished - started).total_seconds() if at_most else file.attrs["seconds"]) / 60
             epochs = _epochs(file.attrs["settings"])
-            runs.append(KeptRun(path, rows, file.attrs["machine"], started.date().isoformat(), minutes, epochs))
+            date = started.date().isoformat()
+            runs.append(KeptRun(path, rows, file.attrs["machine"], date, minutes, at_most, epochs))
     return sorted(runs, key=lambda run: (run.rows[0].section, run.path.name))
 
 
@@ -108,7 +115,7 @@ def figures(runs: Sequence[KeptRun]) -> list[list[str]]:
     for run in runs:
         for row in run.figures:
             epochs = str(run.epochs or "–")
-            about = [str(row.subjects), f"{row.protocol} --preset {row.preset}", epochs, f"{run.minutes:.0f} min"]
+            about = [str(row.subjects), f"{row.protocol} --preset {row.preset}", epochs, run.time(0)]
             ours = [f"{row.paper:g}", cell(row), *about, run.machine, run.date]
             lines.append([row.section, row.quantity, *ours])
     for one in wanted(runs):
@@ -129,7 +136,7 @@ def markdown(runs: Sequence[KeptRun]) -> str:
             continue
         first = run.rows[0]
         lines += ["", f"`{first.protocol}`, preset {first.preset}, {first.subjects} subjects: mean [95 % interval];"]
-        lines += [f"{run.minutes:.1f} min on {run.machine}, {run.date}.", ""]
+        lines += [f"{run.time(1)} on {run.machine}, {run.date}.", ""]
         lines += _comparison(run) if compared else _variants(run)
     return "\n".join(lines)
 

@@ -72,6 +72,7 @@ def open_log(
             "git_commit": _git_commit(),
             "machine": machine(),
             "started": now(),
+            "seconds": 0.0,  # the log counts for how long it is written on; pauses are none of it
         }
         dimensions = {
             "subject": list(range(protocol.subjects) if subjects is None else subjects),
