@@ -68,6 +68,7 @@ def test_every_layout_is_read(tmp_path, monkeypatch, write):
     assert cifar.find(tmp_path / "cifar-10") == path
     monkeypatch.setenv("CORTEXFF_DATA", str(tmp_path))
     found = images.load("cifar10")
+    assert found.source == path.name
     assert found.shape == (32, 32, 3) and found.training_images.dtype == np.float32
     for names, shown, labels in (
         (cifar.BATCHES["train"], found.training_images, found.training_labels),

@@ -95,6 +95,7 @@ def test_the_main_job_from_end_to_end(call):
     assert json.loads(results.attrs["settings"])["subjects"] == 2
     for name in ("versions", "git_commit", "command_line", "machine", "started", "finished"):
         assert isinstance(results.attrs[name], str)
+    assert results.attrs["images_read_from"] == "scikit-learn" and results.attrs["seconds"] > 0
     for name, variable in results["max/deprived"].data_vars.items():
         assert {"units", "long_name"} <= set(variable.attrs), name
     assert "deprived − control" in results["table"]["condition"].values
@@ -107,7 +108,7 @@ def test_the_same_command_twice_gives_the_same_results(call):
     same(Path("a.h5"), Path("b.h5"))
     with h5py.File("a.h5") as one, h5py.File("b.h5") as two:
         differ = {name for name in one.attrs if one.attrs[name] != two.attrs[name]}
-    assert differ <= {"started", "finished", "command_line"}
+    assert differ <= {"started", "finished", "seconds", "command_line"}
 
 
 def test_json_is_the_table_alone(call):

@@ -216,6 +216,7 @@ class Run:
             cohort = self._resume()
         else:
             self.checkpoint_path.unlink(missing_ok=True)  # of an earlier run that this one replaces
+            self.log.attributes("/", {"images_read_from": self.images.source})
             for segment in self.segments:
                 self.log.declare(segment.group, variables=row_variables(self.protocol))
         first = self.position.segment

@@ -52,6 +52,7 @@ class Images:
     shape     (rows, columns) of one image, or (rows, columns, colours)
     *_images  (cases, pixels) float32 between 0 (background) and 1; a row is one image in C order (row, column, colour)
     *_labels  (cases,) int64 from 0 to ``classes - 1``
+    source    the package, or the name of the folder or file, that they were read from
     The validation pair is empty until ``hold_out`` fills it.
     """
 
@@ -64,6 +65,7 @@ class Images:
     validation_images: np.ndarray
     validation_labels: np.ndarray
     classes: int = 10
+    source: str = ""
 
 
 def load(name: str, progress: bool = False) -> Images:
@@ -153,7 +155,7 @@ def _load_digits(name: str, progress: bool) -> Images:
     images = (images[order] / 16).astype(np.float32)
     labels = labels[order].astype(np.int64)
     split = DIGITS_TRAINING_CASES
-    return _unheld(name, (8, 8), (images[:split], labels[:split]), (images[split:], labels[split:]))
+    return _unheld(name, (8, 8), (images[:split], labels[:split]), (images[split:], labels[split:]), "scikit-learn")
 
 
 def _load_idx(name: str, progress: bool) -> Images:
@@ -163,7 +165,7 @@ def _load_idx(name: str, progress: bool) -> Images:
     test_shape, *test = _read_pair(name, folder, "t10k", progress)
     if training_shape != test_shape:
         raise CortexffError(f"{folder}: its training images have shape {training_shape}, its test images {test_shape}")
-    return _unheld(name, training_shape, tuple(training), tuple(test))
+    return _unheld(name, training_shape, tuple(training), tuple(test), folder.name)
 
 
 def _load_cifar10(name: str, progress: bool) -> Images:
@@ -172,7 +174,7 @@ def _load_cifar10(name: str, progress: bool) -> Images:
     path = cifar.find(folder) or find_or_fetch(name, folder / cifar.ARCHIVE, ADDRESSES[name], CHECKSUMS[name], progress)
     parts = cifar.read(path, progress)
     pairs = [((images / np.float32(255)), labels.astype(np.int64)) for images, labels in parts.values()]
-    return _unheld(name, cifar.SHAPE, *pairs)
+    return _unheld(name, cifar.SHAPE, *pairs, path.name)
 
 
 LOADERS: dict[str, Callable[[str, bool], Images]] = {
@@ -183,9 +185,10 @@ LOADERS: dict[str, Callable[[str, bool], Images]] = {
 }
 
 
-def _unheld(name: str, shape: tuple[int, ...], training: tuple, test: tuple) -> Images:
+def _unheld(name: str, shape: tuple[int, ...], training: tuple, test: tuple, source: str) -> Images:
     """Images from an (images, labels) pair for training and one for test, with an empty validation pair."""
-    return Images(name, shape, *training, *test, validation_images=training[0][:0], validation_labels=training[1][:0])
+    nothing = {"validation_images": training[0][:0], "validation_labels": training[1][:0]}
+    return Images(name, shape, *training, *test, **nothing, source=source)
 
 
 def _read_pair(name: str, folder: Path, part: str, progress: bool) -> tuple[tuple[int, int], np.ndarray, np.ndarray]:
