@@ -185,6 +185,21 @@ def test_stimuli_must_be_the_same(copies):
     refused(copies, "max_0-3.h5", "max_1-1.h5", "differ in max/deprived/true_label")
 
 
+def test_the_time_at_work_is_that_of_all_shards_or_not_known(copies, tmp_path):
+    for number, path in enumerate(copies.values(), start=1):
+        with h5py.File(path, "r+") as file:
+            file.attrs["seconds"] = 100.0 * number
+    merge(list(copies.values()), tmp_path / "joined.h5")
+    with h5py.File(tmp_path / "joined.h5") as file:
+        total = 50 * len(copies) * (len(copies) + 1)
+        assert total <= file.attrs["seconds"] < total + 60
+    with h5py.File(copies["max_1-1"], "r+") as file:
+        del file.attrs["seconds"]  # begun by an earlier version
+    merge(list(copies.values()), tmp_path / "again.h5")
+    with h5py.File(tmp_path / "again.h5") as file:
+        assert "seconds" not in file.attrs
+
+
 def test_machines_and_versions_that_differ_are_all_kept(copies, tmp_path):
     with h5py.File(copies["max_1-1"], "r+") as file:
         file.attrs["machine"] = "another"

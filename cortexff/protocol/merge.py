@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 import os
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -80,14 +79,14 @@ def _provenance(files: Sequence[h5py.File]) -> dict[str, Any]:
     versions = [json.loads(attributes["versions"]) for attributes in about if "versions" in attributes]
     together = {name: [attributes[name] for attributes in about if name in attributes] for name in MAY_DIFFER}
     left_out = ("Conventions", "log_format", "status", "seconds")
-    seconds = [attributes.get("seconds", math.nan) for attributes in about]
+    seconds = [attributes["seconds"] for attributes in about if "seconds" in attributes]
     return {
         **{name: value for name, value in about[0].items() if name not in left_out},
         **{name: _distinct(values) for name, values in together.items() if values},
         "versions": json.dumps({name: _distinct([v.get(name, "none") for v in versions]) for name in versions[0]}),
         "started": min(attributes["started"] for attributes in about),
         "finished": max(attributes["finished"] for attributes in about),
-        "seconds": sum(seconds),
+        **({"seconds": sum(seconds)} if len(seconds) == len(about) else {}),
     }
 
 
