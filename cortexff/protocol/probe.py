@@ -8,8 +8,8 @@ has a softmax and nothing else to measure.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -40,53 +40,53 @@ def _per_block(long_name: str, formula: str = "", units: str = "1") -> Variable:
     return Variable(_BLOCK, units, long_name, formula)
 
 
-_WORDS = {
-    " with their true label": "",
-    "images with a wrong label": "hybrids",
-    ", wrong labels weighted by softmax": "",
-    "wrong labels": "hybrids",
-}
-
-
-def _reworded(text: str) -> str:
-    for labels, hybrids in _WORDS.items():
-        text = text.replace(labels, hybrids)
-    return text
-
-
 P_BAR = "p̄ = mean of p(positive) over blocks and areas"
+
+
+def _variables(kinds: Mapping[str, str], wrong: str, weighting: str = "") -> dict[str, Variable]:
+    """What every probe of goodness finds beside the error by goodness.
+
+    kinds      in words: ``pos``, ``neg`` and ``noise``
+    wrong      negative data in two words
+    weighting  how they are weighted in the drive of the negative phase
+    """
+    return {
+        "err_softmax": _scalar("error of the one-pass softmax", "P(argmax_k softmax_k ≠ true label)"),
+        "fp_neg": _scalar(f"false-positive rate on {wrong} (hallucination)", f"P(p̄ > 0.5), {P_BAR}"),
+        "fp_noise": _scalar("false-positive rate on noise (hallucination)", f"P(p̄ > 0.5), {P_BAR}"),
+        "miss": _scalar("miss rate on real data", f"P(p̄ ≤ 0.5), {P_BAR}"),
+        "dprime": _scalar(f"d′ of real data against {wrong}", "[μ(E⁺) − μ(E⁻)] / √((σ²(E⁺) + σ²(E⁻))/2), E = log odds"),
+        "criterion": _scalar(
+            "criterion: negative when biased towards 'real'", "−½ [z(1 − miss) + z(fp_neg)], log-linear"
+        ),
+        "auroc": _scalar(f"area under the ROC of real data against {wrong}", "P(E⁺ > E⁻) + ½ P(E⁺ = E⁻)"),
+        "sleep_drive": _scalar("learning drive of the negative phase", f"E[p̄(x⁻)]{weighting}"),
+        "wake_drive": _scalar("learning drive of the positive phase", "E[1 − p̄(x⁺)]"),
+        "decision_steps": _scalar(
+            "settling time to the final decision", "first step from which argmax_k stays", "steps"
+        ),
+        **{f"goodness_{k}": _per_block(f"mean goodness, {v}", "E[G]", "activity²") for k, v in kinds.items()},
+        **{
+            f"goodness_{k}_sd": _per_block(f"SD of goodness over stimuli, {v}", "SD[G]", "activity²")
+            for k, v in kinds.items()
+        },
+        **{
+            f"p_{k}": _per_block(f"mean P(positive), {v}", "E[σ(±(G − θ)/κ)], − where the sign of goodness is min")
+            for k, v in kinds.items()
+        },
+        "rate": Variable(_BLOCK[:3], "activity", "mean activity on real data", "E[y]"),
+        "active_frac": Variable(_BLOCK[:3], "1", "share of units that are active on real data", "P(y > 0)"),
+    }
+
+
 KINDS = {"pos": "real images with their true label", "neg": "images with a wrong label", "noise": "shuffled pixels"}
 VARIABLES = {
     "err_goodness": _scalar("error of the label of highest goodness", "P(argmax_k sum of log odds ≠ true label)"),
-    "err_softmax": _scalar("error of the one-pass softmax", "P(argmax_k softmax_k ≠ true label)"),
-    "fp_neg": _scalar("false-positive rate on wrong labels (hallucination)", f"P(p̄ > 0.5), {P_BAR}"),
-    "fp_noise": _scalar("false-positive rate on noise (hallucination)", f"P(p̄ > 0.5), {P_BAR}"),
-    "miss": _scalar("miss rate on real data", f"P(p̄ ≤ 0.5), {P_BAR}"),
-    "dprime": _scalar("d′ of real data against wrong labels", "[μ(E⁺) − μ(E⁻)] / √((σ²(E⁺) + σ²(E⁻))/2), E = log odds"),
-    "criterion": _scalar("criterion: negative when biased towards 'real'", "−½ [z(1 − miss) + z(fp_neg)], log-linear"),
-    "auroc": _scalar("area under the ROC of real data against wrong labels", "P(E⁺ > E⁻) + ½ P(E⁺ = E⁻)"),
-    "sleep_drive": _scalar("learning drive of the negative phase", "E[p̄(x⁻)], wrong labels weighted by softmax"),
-    "wake_drive": _scalar("learning drive of the positive phase", "E[1 − p̄(x⁺)]"),
-    "decision_steps": _scalar("settling time to the final decision", "first step from which argmax_k stays", "steps"),
-    **{f"goodness_{k}": _per_block(f"mean goodness, {v}", "E[G]", "activity²") for k, v in KINDS.items()},
-    **{
-        f"goodness_{k}_sd": _per_block(f"SD of goodness over stimuli, {v}", "SD[G]", "activity²")
-        for k, v in KINDS.items()
-    },
-    **{
-        f"p_{k}": _per_block(f"mean P(positive), {v}", "E[σ(±(G − θ)/κ)], − where the sign of goodness is min")
-        for k, v in KINDS.items()
-    },
-    "rate": Variable(_BLOCK[:3], "activity", "mean activity on real data", "E[y]"),
-    "active_frac": Variable(_BLOCK[:3], "1", "share of units that are active on real data", "P(y > 0)"),
+    **_variables(KINDS, "wrong labels", ", wrong labels weighted by softmax"),
 }
 HYBRID_VARIABLES = {  # where labels are not shown, and the wrong label's place is taken by a hybrid (§3.2)
     "err_hybrids": _scalar("hybrids of higher goodness than their image", "P(log odds of hybrid > log odds of image)"),
-    **{
-        name: replace(variable, **{key: _reworded(getattr(variable, key)) for key in ("long_name", "formula")})
-        for name, variable in VARIABLES.items()
-        if name != "err_goodness"
-    },
+    **_variables({**KINDS, "pos": "real images", "neg": "hybrids"}, "hybrids"),
 }
 BACKPROP_VARIABLES = {  # of a net that has no goodness (§3.1)
     "err_softmax": VARIABLES["err_softmax"],
