@@ -171,12 +171,14 @@ class Order:
     def say(self, text: str) -> None:
         click.echo(text, err=self.as_json)
 
-    def begin(self, title: str) -> None:
-        """Announce a run; raises CortexffError where its results file would be overwritten unasked."""
+    def check_free(self) -> None:
+        """Raises CortexffError where a results file would be overwritten unasked."""
         if not self.resume and not self.overwrite and self.out.exists():
             raise CortexffError(
                 f"{self.out} exists: give --out another file, --overwrite it, or --resume it if it was interrupted"
             )
+
+    def announce(self, title: str) -> None:
         self.say(f"{self.name} ({self.preset}): {title}")
 
     def interrupted(self) -> NoReturn:
@@ -229,10 +231,11 @@ def run_stages(order: Order, protocol: Protocol, net: nx.MultiDiGraph) -> None:
         return
     if not order.dry_run:
         ranks.join(order.device)
+        order.check_free()
         if ranks.number():  # where torchrun started several processes, one of them speaks and writes
             order = replace(order, progress="none")
         else:
-            order.begin(protocol.title)
+            order.announce(protocol.title)
 
     from cortexff.protocol import provenance, table
     from cortexff.protocol.checkpoint import path_for
@@ -267,7 +270,8 @@ def run_experiment(order: Order, protocol: ByExperiment, net: nx.MultiDiGraph) -
     check_device(order.device)
     protocol, methods = with_precision(protocol, net, order.device), module(protocol.experiment)
     if not order.dry_run:
-        order.begin(protocol.title)
+        order.check_free()
+        order.announce(protocol.title)
     experiment = methods.Experiment(protocol, net, order.device, fetching=order.draws_bars)
     if order.dry_run:
         order.say(describe(experiment, net, order.out))
@@ -296,15 +300,15 @@ def carry_out(
     from cortexff.protocol import table
     from cortexff.protocol.runner import Interrupted
 
+    speaks = ranks.number() == 0
     with course.log as log, Progress(order.progress, course.updates, order.say) as course.listener:
         try:
             course.carry_out(resume=order.resume)
         except Interrupted:
-            if ranks.number() == 0:
+            if speaks:
                 order.interrupted()
             sys.exit(130)
         log.flush()
-        speaks = ranks.number() == 0
         ranks.leave()
         if not speaks:
             return
@@ -361,7 +365,7 @@ def run_many(
             order.say(f"\nThe script of each of {jobs} jobs:\n\n{workers.job_script()}")
         return
     shards = sweep.prepare(points, jobs, order.resume, order.overwrite)
-    order.say(f"{order.name} ({order.preset}): {points[0].protocol.title}; {len(shards)} shards, {jobs} at a time")
+    order.announce(f"{points[0].protocol.title}; {len(shards)} shards, {jobs} at a time")
     pictures = []
     segments = [segment for shard in shards for segment in shard.segments(cases[shard.point.name])]
     updates = sum(segment.updates for segment in segments)
