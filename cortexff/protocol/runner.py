@@ -402,12 +402,13 @@ def _error(row: Mapping[str, np.ndarray]) -> np.ndarray:
 def check_fit(protocol: Protocol, net: nx.MultiDiGraph, images: Images) -> None:
     """Model, images and every variant go together; raises CortexffError before anything is written where not."""
     labels, has_label = protocol.stimuli.labels, has_context(net)
+    variants = [protocol.variant(name) for name in protocol.variants]
     # Backpropagation takes only what is bottom-up of a model (§3.1).
     if not protocol.learns_by_backprop and has_label != (labels == "context"):
         found, advice = ("a", "take it out, or give context") if has_label else ("no", "give pixels or none")
         raise CortexffError(f"stimuli.labels is {labels}, but {net.graph['source']} has {found} context area: {advice}")
-    for variant in () if protocol.learns_by_backprop else protocol.variants:
-        check_steps(net, protocol.variant(variant).engine.steps)
+    for variant in () if protocol.learns_by_backprop else variants:
+        check_steps(net, variant.engine.steps)
     needed_of = {"input": (images.training_images.shape[1], "pixels"), "context": (images.classes, "labels")}
     for role, (needed, what) in needed_of.items():
         if role == "context" and labels != "context":
@@ -419,10 +420,10 @@ def check_fit(protocol: Protocol, net: nx.MultiDiGraph, images: Images) -> None:
                 f"image set {images.name} has {needed} {what}, but area {area} has {units} units: "
                 f"change the area in {net.graph['source']}, or stimuli.images in the protocol"
             )
-    if ranks.count() > 1 and any(protocol.variant(v).stimuli.negatives == "other_context" for v in protocol.variants):
+    if ranks.count() > 1 and any(variant.stimuli.negatives == "other_context" for variant in variants):
         raise CortexffError("stimuli.negatives other_context: a case hears the one before it, so run it in one process")
     metrics, areas = measured(protocol), hidden_areas(net)
-    if len(areas) == 1 and any(protocol.variant(name).readout.skip_first for name in protocol.variants):
+    if len(areas) == 1 and any(variant.readout.skip_first for variant in variants):
         raise CortexffError(
             f"readout.skip_first leaves out the only hidden area of {net.graph['source']}, {areas[0]}: set it to false"
         )

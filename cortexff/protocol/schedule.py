@@ -268,16 +268,18 @@ class Protocol(Common):
 
     def _what_is_given_is_used(self) -> None:
         """No setting differs from its default where it would have no effect, and no variant changes what is common."""
+        of_steps = [("engine", "damping"), ("engine", "alternating")]
         if self.learns_by_backprop:
-            unused = {"goodness": None, "readout": None, "plasticity": "peer_normalization"}
-            reason = "engine.learning is backprop"
+            unused = {
+                "engine.learning is backprop": [("goodness",), ("readout",), ("plasticity", "peer_normalization")]
+            }
+            unused["engine.learning is backprop"] += [*of_steps, ("engine", "steps")]
         else:
-            unused, reason = {"backprop": None}, "engine.learning is forward_forward"
-        for section, key in unused.items():
-            self._has_no_effect(reason, section, key)
-        if self.learns_by_backprop or not self.engine.steps:
-            for key in ("damping", "alternating", *(["steps"] if self.learns_by_backprop else [])):
-                self._has_no_effect(reason if self.learns_by_backprop else "engine.steps is 0", "engine", key)
+            unused = {"engine.learning is forward_forward": [("backprop",)]}
+            unused |= {} if self.engine.steps else {"engine.steps is 0": of_steps}
+        for reason, paths in unused.items():
+            for path in paths:
+                self._has_no_effect(reason, *path)
         for name, changes in self.variants.items():
             changed = (changes or {}).get("engine") or {}
             for key in ("learning", *(["steps"] if "oscillation" in self.measures else [])):
