@@ -134,6 +134,7 @@ class Moment:
     activity  area → damped activity before normalization
     rings     projection → what it heard, normalized, in the last steps (``projections``)
     places    area → rows of the rings in which the moment's areas heard it
+    spikes    area → spikes of its units since the image came, (subjects, cases, versions); where units spike
 
     As long as nothing has reached an area that differs between versions, it has one version for them all.
     """
@@ -145,3 +146,4 @@ class Moment:
     activity: Activity
     rings: Mapping[str, Tensor]
     places: Mapping[str, slice]
+    spikes: Mapping[str, Tensor] = field(default_factory=dict)
