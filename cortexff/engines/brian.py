@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -110,7 +111,7 @@ def build(engine: SpikingEngine, steps: int, shown: Mapping[str, np.ndarray]) ->
     inputs = {area: _inputs(engine, area, place, shown, steps) for area in engine.areas}
     for area in engine.areas:
         equations = _equations(neurons, inputs[area])
-        reset = "v -= 1; r += jump" + ("; rest = silent" if neurons.kind == "leaky" else "")
+        reset = "v -= 1; r += jump" + ("; rest = silent" if neurons.neuron == "leaky" else "")
         groups[area] = brian2.NeuronGroup(
             engine.units[area], equations, threshold=SPIKES, reset=reset, name=f"area{place[area]}", **every
         )
@@ -153,7 +154,7 @@ def build(engine: SpikingEngine, steps: int, shown: Mapping[str, np.ndarray]) ->
         zero = [
             "r",
             *dict.fromkeys(one.variable for one in inputs[area]),
-            *(["rest"] if neurons.kind == "leaky" else []),
+            *(["rest"] if neurons.neuron == "leaky" else []),
         ]
         fresh = "v = v0; " + "; ".join(f"{variable} = 0" for variable in zero)
         groups[area].run_regularly("mean = 0", dt=half, when="start", order=MEAN_ANEW, name=f"mean_anew{place[area]}")
@@ -192,7 +193,7 @@ def _constants(neurons: Neurons, clock: Clockwork) -> dict[str, Any]:
         "period": period(clock),
         "bottom_up": clock.bottom_up,
     }
-    if neurons.kind == "leaky":
+    if neurons.neuron == "leaky":
         constants |= {
             "membrane": neurons.membrane_time_constant * brian2.ms,
             "step": step,
@@ -244,7 +245,7 @@ def _equations(neurons: Neurons, inputs: Iterable[Input]) -> str:
     ]
     heard = [f"d{one.variable}/dt = -{one.variable}/trace : 1" for one in alike]
     gains = [f"{gain} : 1 (linked)" for gain in dict.fromkeys(one.gain for one in alike) if gain]
-    membrane = INTEGRATE_AND_FIRE if neurons.kind == "integrate_and_fire" else LEAKY
+    membrane = INTEGRATE_AND_FIRE if neurons.neuron == "integrate_and_fire" else LEAKY
     return membrane + HIDDEN.format(drive=" + ".join(drive), heard="\n".join([*heard, *gains]))
 
 
@@ -319,12 +320,15 @@ class Brian:
             return _outcome(self.engine, steps, *self._run_here(rows, biases, weights, steps), count)
         units = {area: shown.shape[1] for area, shown in rows.items()}
         program = self.program(steps, tuple(units.items()))
-        parts = []
-        for begin in range(0, count, PRESENTATIONS):
+
+        def part(begin: int) -> tuple[list[Tensor], list[Tensor]]:
             some = {area: shown[begin : begin + PRESENTATIONS] for area, shown in rows.items()}
             here = min(PRESENTATIONS, count - begin)
             full = {area: np.pad(shown, ((0, PRESENTATIONS - here), (0, 0))) for area, shown in some.items()}
-            parts.append(_outcome(self.engine, steps, *program.run(full, biases, weights), here))
+            return _outcome(self.engine, steps, *program.run(full, biases, weights), here)
+
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # a thread waits for a program of its own
+            parts = list(pool.map(part, range(0, count, PRESENTATIONS)))
         traces, counts = (
             [torch.cat(of_area) for of_area in zip(*what, strict=True)] for what in zip(*parts, strict=True)
         )
@@ -398,6 +402,7 @@ class Program:
         """The program of an engine's graph, compiled unless it has been; ``units`` of the clamped areas."""
         folder = programs() / _digest(engine, steps, units)
         if not (folder / "parts.json").exists():
+            engine.tell(f"compiling spiking units of {engine.net.graph['source']}, once: about a minute")
             _compile(engine, steps, units, folder)
         return cls(folder, json.loads((folder / "parts.json").read_text()))
 

@@ -42,6 +42,11 @@ def _projections(net: nx.MultiDiGraph, *kinds: str) -> Iterator[tuple[str, int]]
             yield net.nodes[source]["role"], synapses(net, source, area, name)
 
 
+def synapses_from(net: nx.MultiDiGraph, area: str) -> int:
+    """Weights of all projections that leave an area."""
+    return sum(synapses(net, area, target, name) for _, target, name in net.out_edges(area, keys=True))
+
+
 def all_synapses(net: nx.MultiDiGraph) -> int:
     """Weights of the whole net."""
     return sum(count for _, count in _projections(net))

@@ -22,7 +22,7 @@ FLOOR = 0.05  # of the mean square that an area is divided by: in the first mill
 class Neurons:
     """Constants of spiking units.
 
-    kind                    ``integrate_and_fire`` or ``leaky``; a spike takes 1 off the membrane, nothing is lost
+    neuron                  ``integrate_and_fire`` or ``leaky``; a spike takes 1 off the membrane, nothing is lost
     firing_rate             of a unit whose activity is 1, in Hz
     time_constant           τ of the trace, in ms
     time_step               of the simulation, in ms
@@ -30,7 +30,7 @@ class Neurons:
     refractory              after a spike of a leaky unit, in ms
     """
 
-    kind: str = "integrate_and_fire"
+    neuron: str = "integrate_and_fire"
     firing_rate: float = 50.0
     time_constant: float = 20.0
     time_step: float = 1.0
@@ -60,7 +60,7 @@ class Neurons:
     @property
     def rest(self) -> int:
         """Time steps after a spike in which a unit does not integrate."""
-        return round(self.refractory / self.time_step) if self.kind == "leaky" else 0
+        return round(self.refractory / self.time_step) if self.neuron == "leaky" else 0
 
     @property
     def leak(self) -> float:
@@ -116,7 +116,7 @@ def check_neurons(neurons: Neurons, damping: float, alternating: bool) -> None:
     if neurons.ceiling < CEILING:
         longest = 1000.0 / (neurons.firing_rate * CEILING)
         can = f"cannot tell activity above {neurons.ceiling:.2g}, and needs to up to {CEILING:g}"
-        if neurons.kind == "integrate_and_fire":
+        if neurons.neuron == "integrate_and_fire":
             raise CortexffError(
                 f"engine.spiking.firing_rate {neurons.firing_rate:g} Hz: with one spike a time step, a unit {can}: "
                 f"give engine.spiking.time_step {_round_down(longest):g} or less, not {neurons.time_step:g} ms"

@@ -7,8 +7,10 @@ with every image: a bottom-up pass without label or feedback, then both.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Protocol
 
 import networkx as nx
@@ -93,6 +95,14 @@ BACKENDS: dict[str, Callable[[SpikingEngine], Backend]] = {
 }
 
 
+def backend_for(name: str, learning: bool, device: str) -> str:
+    """The backend that ``auto`` stands for: Brian2's programs, unless there is something to learn or no compiler."""
+    if name != "auto":
+        return name
+    compiler = shutil.which("g++") or shutil.which("clang++")
+    return "cpp" if compiler and not learning and device == "cpu" else "torch"
+
+
 class SpikingPercept:
     """What the bottom-up pass leaves behind: simulated when it is asked for, or on the way to what follows.
 
@@ -117,17 +127,29 @@ class SpikingEngine(RateEngine):
 
     neurons  constants of the units
     backend  name in ``BACKENDS``: Brian2's ``cpp``, ``cython`` or ``numpy``, or ``torch``
+    tell     hears in a line what takes long, such as compiling
     """
 
     def __init__(
-        self, net: nx.MultiDiGraph, dynamics: RateDynamics, neurons: Neurons | None = None, backend: str = "cpp"
+        self,
+        net: nx.MultiDiGraph,
+        dynamics: RateDynamics,
+        neurons: Neurons | None = None,
+        backend: str = "cpp",
+        tell: Callable[[str], None] = lambda line: None,
     ) -> None:
         super().__init__(net, dynamics)
+        self.tell = tell
         self.neurons = neurons or Neurons()
         check_neurons(self.neurons, dynamics.damping, dynamics.alternating)
         check_labels(net, self.neurons)
         self.clock = Clockwork.of(self.neurons, dynamics.damping, len(self.areas), dynamics.steps)
         self.backend = BACKENDS[backend](self)
+
+    @cached_property
+    def rates(self) -> RateEngine:
+        """The rate engine of the same graph."""
+        return RateEngine(self.net, self.dynamics)
 
     def clock_of(self, steps: int) -> Clockwork:
         """When what happens, with so many iterations after the bottom-up pass."""

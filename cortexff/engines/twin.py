@@ -31,7 +31,7 @@ class Membranes:
         self.traces = torch.zeros(clock.half, *shape, device=device)  # of the last half iteration, each time step
         self.before = torch.zeros(shape, device=device)  # the trace before those
         self.spikes = torch.zeros(shape[:-1], device=device)  # of all units, since the image came
-        self.rest = torch.zeros(shape, device=device) if neurons.kind == "leaky" else None  # time steps left of it
+        self.rest = torch.zeros(shape, device=device) if neurons.neuron == "leaky" else None  # time steps left of it
 
     def integrate(self, step: int, drive: Tensor) -> None:
         """Go on by one time step, the given one of this half iteration; ``drive`` is not below zero."""

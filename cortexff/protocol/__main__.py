@@ -78,6 +78,12 @@ Examples:
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run from its checkpoint.")
 @click.option("--dry-run", is_flag=True, help="Print the schedule and an estimate of time and memory, and stop.")
 @click.option(
+    "--engine",
+    "kind",
+    type=click.Choice(["rate", "spiking"]),
+    help="Rates, or spiking units.  [default: the protocol's]",
+)
+@click.option(
     "--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where to compute."
 )
 @click.option(
@@ -195,6 +201,7 @@ def run(
     subjects: int | None,
     seed: int | None,
     precision: str | None,
+    kind: str | None,
     assignments: Sequence[str],
     sweeps: Sequence[str],
     jobs: int,
@@ -207,9 +214,16 @@ def run(
     from cortexff.protocol.schedule import ByExperiment, assignment, load_protocol
 
     changes = {f"--set {text}": assignment(text) for text in assignments}
-    for option, value in {"model": model, "subjects": subjects, "seed": seed, "engine.precision": precision}.items():
+    given = {
+        "model": ("model", model),
+        "subjects": ("subjects", subjects),
+        "seed": ("seed", seed),
+        "precision": ("engine.precision", precision),
+        "engine": ("engine.kind", kind),
+    }
+    for option, (key, value) in given.items():
         if value is not None:
-            changes[f"--{option.split('.')[-1]} {value}"] = assignment(f"{option}={json.dumps(value)}")
+            changes[f"--{option} {value}"] = assignment(f"{key}={json.dumps(value)}")
     out = out or Path("results") / Path(name_or_path).stem / f"{preset}.h5"
     if out.suffix != ".h5":
         raise CortexffError(f"--out {out}: the results file must end in .h5")

@@ -8,12 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cortexff.engines import cost
 from cortexff.engines.rate import RateEngine
+from cortexff.engines.spiking import SpikingEngine
 from cortexff.engines.state import Activity, Moment, RateState
 from cortexff.log import Variable
 
 KINDS = {"pos": "real images with true label", "neg": "images with the label after it", "noise": "shuffled pixels"}
-_AREA = ("probe", "subject", "area")
+_PROBE, _AREA = ("probe", "subject"), ("probe", "subject", "area")
 MEASURES = {
     # §3.5: does what comes from above cancel what comes from below?
     "cancellation": {
@@ -32,6 +34,28 @@ MEASURES = {
             "1",
             "1: a step takes back what the one before did, −1: it goes on, real data",
             "−E[Δₜ·Δₜ₋₁] / √(E[Δₜ²] E[Δₜ₋₁²])",
+        ),
+    },
+    # Of spiking units, and how far they say what rates with the same weights say.
+    "spikes": {
+        "firing_rate": Variable(_AREA, "Hz", "mean firing rate, real data", "over the steps of the readout"),
+        "spikes": Variable(
+            _PROBE,
+            "spikes",
+            "spikes of hidden areas to try an image with every label",
+            "to the last step of the readout",
+        ),
+        "events": Variable(
+            _PROBE, "events", "synaptic events of hidden areas to try an image with every label", "Σ spikes × fan-out"
+        ),
+        "goodness_correlation": Variable(
+            _PROBE, "1", "correlation with rates of the same weights, of goodness", "over images and labels, Σ_areas G"
+        ),
+        "state_correlation": Variable(
+            _AREA,
+            "1",
+            "correlation with rates of the same weights, of activity",
+            "over images and units, last step read",
         ),
     },
 }
@@ -63,6 +87,66 @@ def cancellation(whole: Mapping[str, np.ndarray], areas: Sequence[str]) -> dict[
     return found
 
 
+class Spikes:
+    """What spiking units do, and what rates of the same weights do: (subjects, cases, ...) each.
+
+    versions  of each case, the version that is real
+    last      step, the last that is read
+    """
+
+    def __init__(self, versions: Tensor, last: int) -> None:
+        self.versions, self.last = versions, last
+        self.found: dict[str, Tensor] = {}
+
+    def see(self, moment: Moment) -> None:
+        """Take in a moment of the spiking units."""
+        if moment.step == self.last:
+            for area in moment.areas:
+                self.found[f"spikes/{area}"] = moment.spikes[area].sum(-1)
+                self.found[f"state/{area}"] = _of(moment.activity[area], self.versions).clone()
+
+    def see_rates(self, moment: Moment) -> None:
+        """Take in a moment of the rates, once the spiking units have been seen."""
+        if moment.step == self.last:
+            for area in moment.areas:
+                one, other = self.found.pop(f"state/{area}"), _of(moment.activity[area], self.versions)
+                sums = (one, other, one * one, other * other, one * other)
+                self.found[f"state/{area}"] = torch.stack([product.mean(-1) for product in sums], dim=-1)
+
+
+def spikes(whole: Mapping[str, np.ndarray], engine: RateEngine) -> dict[str, np.ndarray]:
+    """The variables of that measure, (subjects,) or (subjects, areas), from :class:`Spikes` of all cases.
+
+    ``whole`` has the goodness of rates too, ``rates``, and of spiking units, ``goodness/AREA``. Of a stage of
+    rates all is NaN.
+    """
+    areas, subjects = engine.areas, len(whole[f"goodness/{engine.areas[0]}"])
+    if not isinstance(engine, SpikingEngine):
+        names = {name: variable.dims[2:] for name, variable in MEASURES["spikes"].items()}
+        return {name: np.full((subjects, len(areas))[: 1 + len(dims)], np.nan) for name, dims in names.items()}
+    count = {area: whole[f"spikes/{area}"].mean(1) for area in areas}
+    fan_out = {area: cost.synapses_from(engine.net, area) / engine.units[area] for area in areas}
+    goodness = sum(whole[f"goodness/{area}"].sum(-1) for area in areas)
+    one, other, one_squared, other_squared, both = np.moveaxis(
+        np.stack([whole[f"state/{area}"].mean(1) for area in areas], axis=1), -1, 0
+    )
+    spread = (one_squared - one**2) * (other_squared - other**2)
+    return {
+        "firing_rate": np.stack([engine.neurons.firing_rate * whole[f"rate/{a}"].mean(1) for a in areas], axis=-1),
+        "spikes": sum(count.values()),
+        "events": sum(count[area] * fan_out[area] for area in areas),
+        "goodness_correlation": np.array(
+            [np.corrcoef(g.ravel(), r.ravel())[0, 1] for g, r in zip(goodness, whole["rates"], strict=True)]
+        ),
+        "state_correlation": (both - one * other) / np.sqrt(np.maximum(spread, 1e-30)),
+    }
+
+
+def _of(array: Tensor, versions: Tensor) -> Tensor:
+    """The given version of each case, where they differ: (subjects, cases, ...)."""
+    return array[:, torch.arange(len(versions)), versions if array.shape[2] > 1 else torch.zeros_like(versions)]
+
+
 class Steps:
     """Changes of the activity of real data from step to step, (subjects, cases) each.
 
@@ -72,7 +156,7 @@ class Steps:
 
     def __init__(self, before: Activity, versions: Tensor) -> None:
         self.versions = versions
-        self.before = {area: self._real(activity) for area, activity in before.items()}
+        self.before = {area: _of(activity, versions) for area, activity in before.items()}
         self.change = {area: torch.zeros_like(activity) for area, activity in self.before.items()}
         self.sums: dict[str, list[Tensor]] = {
             f"{name}/{area}": [] for area in before for name in ("moved", "size", "turned")
@@ -81,16 +165,12 @@ class Steps:
     def see(self, moment: Moment) -> None:
         """Take in a moment."""
         for area in moment.areas:
-            now = self._real(moment.activity[area])
+            now = _of(moment.activity[area], self.versions)
             change = now - self.before[area]
             pairs = {"moved": (change, change), "size": (now, now), "turned": (change, self.change[area])}
             for name, (one, other) in pairs.items():
                 self.sums[f"{name}/{area}"].append((one * other).sum(-1))
             self.before[area], self.change[area] = now, change
-
-    def _real(self, activity: Tensor) -> Tensor:
-        versions = self.versions if activity.shape[2] > 1 else torch.zeros_like(self.versions)
-        return activity[:, torch.arange(len(versions)), versions]
 
     def arrays(self) -> dict[str, Tensor]:
         """Name/area → (subjects, cases, steps)."""

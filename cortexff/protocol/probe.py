@@ -20,6 +20,7 @@ from cortexff.analysis.signal_detection import auroc, criterion, dprime
 from cortexff.engines import ranks
 from cortexff.engines.backprop import BackpropEngine, cross_entropy
 from cortexff.engines.rate import RateEngine
+from cortexff.engines.spiking import SpikingEngine
 from cortexff.engines.state import Moment, RateState
 from cortexff.log import Variable
 from cortexff.protocol import dynamics
@@ -239,12 +240,16 @@ def _measure_cases(
     subjects, count = len(softmax.weights), len(labels)
     activity: dict[str, list[Tensor]] = {f"{what}/{a}": [] for what in ("rate", "active") for a in engine.areas}
 
+    spiking = "spikes" in measures and isinstance(engine, SpikingEngine)
+    spikes = dynamics.Spikes(which, steps[1])
     last: dict[str, Tensor] = {}  # area → activity after the last step read, of the real version and a negative one
     last_of_noise: dict[str, Tensor] = {}
 
     def watch(moment: Moment) -> None:
         if "oscillation" in measures:
             course.see(moment)
+        if spiking:
+            spikes.see(moment)
         if "cancellation" in measures and moment.step == steps[1]:
             for area in moment.areas:
                 shown = moment.activity[area].expand(-1, -1, probe.versions, -1)
@@ -287,6 +292,12 @@ def _measure_cases(
         percept = engine.look(state, present.plain(images))
     believed = readout.belief(softmax, readout.softmax_heard(engine, percept))
     more = course.arrays() if "oscillation" in measures else {}
+    if spiking:
+        rates = engine.rates
+        heard = rates.look(state, shown)
+        beside = readout.goodness_trace(rates, state, heard, context, rates.areas, spikes.see_rates, steps[1])
+        summed = [readout.window(trace_of, steps).sum(-1) for trace_of in beside.values()]
+        more |= {**spikes.found, "rates": torch.stack(summed).sum(0)}
     if "cancellation" in measures:
         both = present.labelled(images, torch.stack([labels, (labels + 1) % present.classes], -1)[None])
         more |= dynamics.drives(engine, state, "data", last, *both)
@@ -364,6 +375,8 @@ def _summary(
         row |= dynamics.cancellation(whole, engine.areas)
     if "oscillation" in measures:
         row |= dynamics.oscillation(whole, engine.areas)
+    if "spikes" in measures:
+        row |= dynamics.spikes(whole, engine)
     sane = np.isfinite(evidence).all((1, 2)) & np.isfinite(p_bar_noise).all(1)
     row = {name: np.where(sane.reshape(-1, *[1] * (value.ndim - 1)), value, np.nan) for name, value in row.items()}
     stimuli = {

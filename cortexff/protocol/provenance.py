@@ -126,7 +126,7 @@ def _first_difference(before: dict, now: dict, path: str = "") -> str | None:
 
 
 def _versions() -> dict[str, str]:
-    packages = ("cortexff", "torch", "numpy", "h5py", "networkx")
+    packages = ("cortexff", "torch", "numpy", "h5py", "networkx", "brian2")
     return {"python": platform.python_version(), **{package: version(package) for package in packages}}
 
 

@@ -16,7 +16,9 @@ import torch
 from cortexff import readout
 from cortexff.engines import ranks
 from cortexff.engines.backprop import BackpropEngine, Regularizers
+from cortexff.engines.neurons import Neurons, check_neurons
 from cortexff.engines.rate import RateEngine, best_precision, check_steps
+from cortexff.engines.spiking import SpikingEngine, backend_for, check_labels
 from cortexff.engines.state import RateDynamics
 from cortexff.errors import CortexffError
 from cortexff.graph import has_context, hidden_areas, only_area, with_goodness
@@ -37,11 +39,12 @@ from cortexff.protocol.probe import (
     measure_softmax,
 )
 from cortexff.protocol.schedule import (
-    PHASES,
     Common,
+    Engine,
     Protocol,
     Stage,
     decay,
+    learns,
     probe_updates,
     split_metric,
     stage_lengths,
@@ -55,19 +58,19 @@ ROW_VARIABLES = {
 }
 
 
-def measured(protocol: Protocol) -> dict[str, Variable]:
-    """Metrics of a protocol's probes."""
+def measured(protocol: Protocol, condition: str | None = None) -> dict[str, Variable]:
+    """Metrics of a protocol's probes, or of a condition's."""
     of_labels = HYBRID_VARIABLES if protocol.stimuli.labels == "none" else VARIABLES
     found = dict(BACKPROP_VARIABLES if protocol.learns_by_backprop else of_labels)
-    for asked in protocol.measures:
+    for asked in protocol.measures if condition is None else protocol.measures_of(condition):
         found |= MEASURES[asked]
     # Updates and stage are coordinates, so that xarray plots against them.
     return {name: dataclasses.replace(variable, coordinates="update stage") for name, variable in found.items()}
 
 
-def row_variables(protocol: Protocol) -> dict[str, Variable]:
-    """What the log holds of every probe of a protocol."""
-    return ROW_VARIABLES | measured(protocol)
+def row_variables(protocol: Protocol, condition: str | None = None) -> dict[str, Variable]:
+    """What the log holds of every probe of a protocol, or of a condition."""
+    return ROW_VARIABLES | measured(protocol, condition)
 
 
 PICTURES = {
@@ -78,6 +81,7 @@ PICTURES = {
     "hybrid_examples": Variable(("subject", "example", "pixel"), "1", "the hybrids they were told from"),
 }
 EXAMPLES = 10
+RATE_SETTINGS = {"damping", "steps", "alternating", "precision"}
 AnyEngine = RateEngine | BackpropEngine
 REACHED = Variable(("subject",), "1", "whether the subject met the stage's criterion, 'until'", dtype="i1")
 
@@ -218,11 +222,12 @@ class Run:
             self.checkpoint_path.unlink(missing_ok=True)  # of an earlier run that this one replaces
             self.log.attributes("/", {"images_read_from": self.images.source})
             for segment in self.segments:
-                self.log.declare(segment.group, variables=row_variables(self.protocol))
+                variables = row_variables(self.protocol.variant(segment.variant), segment.condition)
+                self.log.declare(segment.group, variables=variables)
         first = self.position.segment
         for number, segment in enumerate(self.segments[first:], start=first):
             protocol = self.protocol.variant(segment.variant)
-            engine = self._engine(segment.variant)
+            engine = self._engine(segment.variant, protocol.engine_of(segment.stage), learns(segment.stage))
             if cohort is None:
                 cohort = self._begin(engine, protocol, segment)
             if self.position.active is None:
@@ -266,7 +271,7 @@ class Run:
                 raise Interrupted
             factor = decay(stage, position.updates / segment.updates)
             step = 1
-            if PHASES[stage.phase] or stage.train_softmax:
+            if learns(stage):
                 self.lessons.update(engine, cohort, protocol, stage, factor)
             else:  # nothing changes until the next probe
                 step = min(probe for probe in probes if probe > position.updates) - position.updates
@@ -319,7 +324,8 @@ class Run:
         probe = self._stimuli(segment.stage.probe_on, segment.stage.probe_images, protocol.seed)
         if isinstance(engine, BackpropEngine):
             return measure_softmax(engine, everyone.state, everyone.softmax, probe)
-        options = {"skip_first": protocol.readout.skip_first, "measures": protocol.measures}
+        measures = protocol.measures_of(segment.condition)
+        options = {"skip_first": protocol.readout.skip_first, "measures": measures}
         return measure(engine, everyone.state, everyone.softmax, probe, protocol.window, self.blocks, **options)
 
     def _pictures(
@@ -351,8 +357,9 @@ class Run:
         return Probe.of(images, labels, seed, self.subjects, self.presentation)
 
     @lru_cache(maxsize=2)  # noqa: B019
-    def _engine(self, variant: str) -> AnyEngine:
-        return engine_of(self.protocol.variant(variant), self.net, self.device)
+    def _engine(self, variant: str, settings: Engine, learning: bool) -> AnyEngine:
+        protocol = self.protocol.variant(variant).model_copy(update={"engine": settings})
+        return engine_of(protocol, self.net, self.device, learning, self.listener.noted)
 
     # ------------------------------------------------------- interrupt and resume
 
@@ -385,13 +392,32 @@ class Run:
         return Cohort.from_arrays(self.subjects, cohorts["now"], device)
 
 
-def engine_of(protocol: Protocol, net: nx.MultiDiGraph, device: str = "cpu") -> AnyEngine:
-    """The engine that a variant of a protocol asks for."""
+def engine_of(
+    protocol: Protocol,
+    net: nx.MultiDiGraph,
+    device: str = "cpu",
+    learning: bool = True,
+    tell: Callable[[str], None] = lambda line: None,
+) -> AnyEngine:
+    """The engine that a variant of a protocol asks for.
+
+    learning  whether it is to learn, which not every backend of spiking units can
+    tell      hears in a line what takes long
+    """
     if protocol.learns_by_backprop:
         regularizers = Regularizers(**protocol.backprop.model_dump())
         return BackpropEngine(net, regularizers, protocol.engine.precision, device)
-    dynamics = RateDynamics(**protocol.engine.model_dump(exclude={"learning"}), device=device)
-    return RateEngine(with_goodness(net, **_goodness_changes(protocol)), dynamics)
+    net, settings = with_goodness(net, **_goodness_changes(protocol)), protocol.engine
+    dynamics = RateDynamics(**settings.model_dump(include=RATE_SETTINGS), device=device)
+    if settings.kind == "rate":
+        return RateEngine(net, dynamics)
+    backend = backend_for(settings.spiking.backend, learning, device)
+    return SpikingEngine(net, dynamics, neurons_of(settings), backend, tell)
+
+
+def neurons_of(engine: Engine) -> Neurons:
+    """Constants of the spiking units that settings ask for."""
+    return Neurons(**engine.spiking.model_dump(exclude={"backend"}))
 
 
 def _error(row: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -409,6 +435,10 @@ def check_fit(protocol: Protocol, net: nx.MultiDiGraph, images: Images) -> None:
         raise CortexffError(f"stimuli.labels is {labels}, but {net.graph['source']} has {found} context area: {advice}")
     for variant in () if protocol.learns_by_backprop else variants:
         check_steps(net, variant.engine.steps)
+        for stage in variant.stages.values():
+            if (engine := variant.engine_of(stage)).kind == "spiking":
+                check_neurons(neurons_of(engine), engine.damping, engine.alternating)
+                check_labels(net, neurons_of(engine))
     needed_of = {"input": (images.training_images.shape[1], "pixels"), "context": (images.classes, "labels")}
     for role, (needed, what) in needed_of.items():
         if role == "context" and labels != "context":

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model, model_validator
 
 from cortexff.description import Mistake, check, holds, line_of, parse, read_text, shown
 from cortexff.errors import CortexffError
@@ -45,6 +45,15 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
+def _changes(section: type[Section]) -> type[Section]:
+    """What a stage may replace of a section of the protocol: its settings, each of them or not."""
+    fields = {}
+    for name, field in section.model_fields.items():
+        allowed = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+        fields[name] = (allowed | None, None)
+    return create_model(f"{section.__name__}Changes", __base__=Section, **fields)
+
+
 class Stimuli(Section):
     images: Literal["digits", "mnist", "fashion_mnist", "cifar10"] = "digits"
     minibatch: Annotated[int, Field(ge=1)] = 100  # of hybrids and other_context at least two: a case takes from another
@@ -56,13 +65,39 @@ class Stimuli(Section):
     jitter: Count = 0  # training images are shifted by up to so many pixels each way (§3.3)
 
 
+class Spiking(Section):
+    """How units spike where the engine's kind is ``spiking`` (``engines/neurons.py``)."""
+
+    # Brian2, compiled (cpp) or run from Python (cython, numpy); torch: the same in PyTorch. auto: cpp where nothing
+    # learns and there is a compiler, else torch.
+    backend: Literal["auto", "cpp", "cython", "numpy", "torch"] = "auto"
+    neuron: Literal["integrate_and_fire", "leaky"] = "integrate_and_fire"
+    firing_rate: Positive = 50.0  # Hz, of a unit whose activity is 1
+    time_constant: Positive = 20.0  # ms, of a unit's trace
+    time_step: Positive = 1.0  # ms
+    membrane_time_constant: Positive = 20.0  # ms, of a leaky unit
+    refractory: NotNegative = 1.0  # ms, of a leaky unit
+
+
+SpikingChanges = _changes(Spiking)
+
+
 class Engine(Section):
+    kind: Literal["rate", "spiking"] = "rate"
     # With backprop (§3.1) nothing else here may be given but the precision.
     learning: Literal["forward_forward", "backprop"] = "forward_forward"
     damping: Annotated[float, Field(ge=0, lt=1)] = 0.3
     steps: Count = 8  # 0: a feed-forward net, learning from its bottom-up pass (§3.2, §3.3)
     alternating: bool = False
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: the fastest here, for the model at hand
+    spiking: Spiking = Spiking()
+
+
+class EngineChanges(Section):
+    """What a stage replaces of the protocol's engine."""
+
+    kind: Literal["rate", "spiking"] | None = None
+    spiking: SpikingChanges = SpikingChanges()
 
 
 class PlasticitySettings(Section):
@@ -72,13 +107,7 @@ class PlasticitySettings(Section):
     peer_normalization: NotNegative = 0.03
 
 
-class PlasticityChanges(Section):
-    """What a stage replaces of the protocol's plasticity."""
-
-    learning_rate: NotNegative | None = None
-    gradient_average: Annotated[float, Field(ge=0, lt=1)] | None = None
-    weight_cost: NotNegative | None = None
-    peer_normalization: NotNegative | None = None
+PlasticityChanges = _changes(PlasticitySettings)
 
 
 class BackpropSettings(Section):
@@ -116,6 +145,7 @@ class Stage(Section):
     updates: Count | None = None
     epochs: Count | None = None  # passes through the training images; give this or updates
     plasticity: PlasticityChanges = PlasticityChanges()
+    engine: EngineChanges = EngineChanges()
     decay_from: Fraction = 1.0  # share of the stage after which learning rates fall linearly to zero
     train_softmax: bool = False
     until: Fraction | None = None  # a subject's stage ends when its error by goodness, probed, is no more than this
@@ -214,8 +244,9 @@ class Protocol(Common):
     engine: Engine = Engine()
     backprop: BackpropSettings = BackpropSettings()
     readout: Readout = Readout()
-    # Measured at every probe beside the rest: how far drives from above and below cancel (§3.5); oscillations (§3.4).
-    measures: list[Literal["cancellation", "oscillation"]] = []
+    # Measured at every probe beside the rest: how far drives from above and below cancel (§3.5); oscillations (§3.4);
+    # firing rates, spikes and how far they say what rates with the same weights say.
+    measures: list[Literal["cancellation", "oscillation", "spikes"]] = []
     receptive_fields: Count = 0  # units of the first hidden area whose weights from the image are kept, and drawn
     stages: Annotated[dict[Name, Stage], Field(min_length=1)]
     conditions: Annotated[dict[Name, Condition], Field(min_length=1)]
@@ -246,6 +277,7 @@ class Protocol(Common):
             self._backprop_has_what_it_needs()
         else:
             self._forward_forward_has_what_it_needs()
+        self._spikes_have_what_they_need()
         self._what_is_given_is_used()
         return self
 
@@ -265,6 +297,29 @@ class Protocol(Common):
         if negatives in ("hybrids", "other_context") and self.stimuli.minibatch < 2:
             words = f"stimuli.negatives {negatives} takes from another image of the minibatch"
             raise Mistake(f"{words}, but stimuli.minibatch is 1: give 2 or more", "stimuli", "minibatch")
+
+    def _spikes_have_what_they_need(self) -> None:
+        for name, stage in self.stages.items():
+            engine = self.engine_of(stage)
+            if engine.kind != "spiking":
+                continue
+            place = ("stages", name, "engine") if stage.engine != EngineChanges() else ("engine",)
+            if engine.learning == "backprop":
+                words = f"stage {name}: engine.kind is spiking, but spiking units have no derivative for backprop"
+                raise Mistake(f"{words}: give engine.learning forward_forward", *place)
+            if learns(stage) and engine.spiking.backend not in ("auto", "torch"):
+                words = (
+                    f"stage {name} learns, but with engine.spiking.backend {engine.spiking.backend} weights are fixed"
+                )
+                raise Mistake(f"{words}: give torch", *place)
+            if learns(stage) and self.stimuli.negatives == "other_context":
+                words = f"stage {name}: stimuli.negatives other_context is not known to spiking units"
+                raise Mistake(f"{words}: give hard_labels, or engine.kind rate", *place)
+        spiking = any(self.engine_of(stage).kind == "spiking" for stage in self.stages.values())
+        if "spikes" in self.measures and not spiking:
+            raise Mistake("measures has spikes, but in no stage engine.kind is spiking", "measures")
+        if not spiking:
+            self._has_no_effect("engine.kind is rate in every stage", "engine", "spiking")
 
     def _what_is_given_is_used(self) -> None:
         """No setting differs from its default where it would have no effect, and no variant changes what is common."""
@@ -328,6 +383,16 @@ class Protocol(Common):
     def versions(self, classes: int) -> int:
         """In which an image is tried: with every label, or as itself (0) and its hybrid (1)."""
         return 2 if self.stimuli.negatives == "hybrids" else classes
+
+    def engine_of(self, stage: Stage) -> Engine:
+        """The engine of a stage: the protocol's, with the stage's own changes."""
+        return Engine.model_validate(merge(self.engine.model_dump(), stage.engine.model_dump(exclude_none=True)))
+
+    def measures_of(self, condition: str) -> list[str]:
+        """What a condition's probes measure beside the rest; spikes only where there are some."""
+        stages = [self.stages[name] for name in self.conditions[condition].stages]
+        spiking = any(self.engine_of(stage).kind == "spiking" for stage in stages)
+        return [measure for measure in self.measures if measure != "spikes" or spiking]
 
     def plasticity_of(self, stage: Stage) -> PlasticitySettings:
         """The plasticity of a stage: the protocol's, with the stage's own changes."""
@@ -414,6 +479,11 @@ def _schema(settings: Mapping[str, Any], place: Callable[[Sequence[str | int]], 
         allowed = ", ".join(EXPERIMENTS)
         raise CortexffError(f"{place(['experiment'])}: experiment: found {shown(name)}, allowed: {allowed}")
     return module(name).Protocol
+
+
+def learns(stage: Stage) -> bool:
+    """Whether anything changes in a stage."""
+    return bool(PHASES[stage.phase]) or stage.train_softmax
 
 
 def probe_updates(stage: Stage, updates: int, updates_per_epoch: int) -> list[int]:

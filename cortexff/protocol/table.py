@@ -32,6 +32,8 @@ DIGITS = {
     "err_softmax": 2,
     "auroc": 4,
     "loss": 3,
+    "spikes": 0,
+    "events": 0,
 }  # decimal places, where not the usual
 KINDS = {"pos": "real data", "neg": "wrong labels", "noise": "noise"}
 LABELS = {
@@ -54,6 +56,11 @@ LABELS = {
     "decision_steps": "steps to decision",
     "rate": "mean rate",
     "active_frac": "active fraction",
+    "firing_rate": "firing rate, Hz",
+    "spikes": "spikes per image, all labels tried",
+    "events": "synaptic events per image, all labels tried",
+    "goodness_correlation": "correlation with rates, goodness",
+    "state_correlation": "correlation with rates, activity",
     **{f"cancellation_{k}": f"share cancelled from above, {v}" for k, v in KINDS.items()},
     **{f"agreement_{k}": f"agreement from above, {v}" for k, v in KINDS.items()},
 }
@@ -92,11 +99,14 @@ def build(results: Path, protocol: Common, name: str, preset: str) -> list[Row]:
     with open_file(results) as file:
         for variant, (metric, asked) in itertools.product(protocol.variants, table.metrics.items()):
             scale = 100.0 if metric in PERCENT else 1.0
-            value = {c: scale * _last(file, f"{variant}/{c}", metric) for c in table.conditions}
+            groups = {c: file[f"{variant}/{c}"] for c in table.conditions}
+            # What a condition does not measure, such as spikes among rates, has no row.
+            has = [c for c, group in groups.items() if split_metric(metric)[0] in group]
+            value = {c: scale * _last(file, groups[c], metric) for c in has}
             papers = {c: asked.figure(variant, c) if asked is not None else None for c in value}
             papers = {c: math.nan if figure is None else figure for c, figure in papers.items()}
             lines = [(c, *_mean(value[c], papers[c]), papers[c]) for c in value]
-            if table.against is not None:
+            if table.against in value:
                 reference = value[table.against]
                 others = [c for c in value if c != table.against]
                 lines += [(f"{c} − {table.against}", *_difference(value[c], reference), math.nan) for c in others]
@@ -121,13 +131,13 @@ def build(results: Path, protocol: Common, name: str, preset: str) -> list[Row]:
     return rows
 
 
-def _last(file: h5py.File, group: str, metric: str) -> np.ndarray:
+def _last(file: h5py.File, group: h5py.Group, metric: str) -> np.ndarray:
     """A metric at the last probe of a condition, (subjects,): of the area asked for, or averaged over areas.
 
     What a subject has no value for, such as blocks that an area lacks, is left out; a subject without any has NaN.
     """
     name, area = split_metric(metric)
-    value = file[group][name][-1].astype(float)
+    value = group[name][-1].astype(float)
     if area is not None:
         value = value[:, file["area"].asstr()[:].tolist().index(area)]
     value = value.reshape(len(value), -1)
@@ -192,10 +202,11 @@ def _block(rows: Sequence[Row], heading: str) -> str:
     with_paper = any(not math.isnan(row.paper) for row in rows)
     lines = [[heading, *conditions, *(["paper"] if with_paper else [])]]
     for metric in dict.fromkeys(row.metric for row in rows):
-        mine = [row for row in rows if row.metric == metric]
-        papers = dict.fromkeys(f"{row.paper:g}" for row in mine if not math.isnan(row.paper))
+        mine = {row.condition: row for row in rows if row.metric == metric}
+        papers = dict.fromkeys(f"{row.paper:g}" for row in mine.values() if not math.isnan(row.paper))
         name = label(metric) + (" (%)" if metric in PERCENT else "")
-        lines.append([name, *map(cell, mine), *([" / ".join(papers) or "–"] if with_paper else [])])
+        cells = [cell(mine[condition]) if condition in mine else "–" for condition in conditions]
+        lines.append([name, *cells, *([" / ".join(papers) or "–"] if with_paper else [])])
     return aligned(lines)
 
 
@@ -224,7 +235,9 @@ def compare(points: Mapping[str, Sequence[Row]]) -> str:
 
 def quantity(metric: str, condition: str, variant: str) -> str:
     """What a row is about, in words."""
-    return f"{label(metric)}{', %' if metric in PERCENT else ''}, {condition}, {variant}"
+    difference = "−" in condition
+    unit = "" if metric not in PERCENT else ", points" if difference else ", %"
+    return f"{'difference of ' * difference}{label(metric)}{unit}, {condition}, {variant}"
 
 
 def label(metric: str) -> str:
