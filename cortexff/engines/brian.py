@@ -37,14 +37,17 @@ if TYPE_CHECKING:
 PRESENTATIONS = 200  # of a program; fewer are filled up with blank ones, which cost little
 SHARED_MEMORY = "/dev/shm"
 # The order of what happens at the beginning of a time step.
-SEEN, MEAN_ANEW, IMAGE_ANEW, GAIN = range(4)
+SEEN, MEAN_ANEW, IMAGE_ANEW, GAIN, CURRENT = range(5)
 
 INTEGRATE_AND_FIRE = "dv/dt = firing_rate*u : 1"
 LEAKY = """
 dv/dt = int(rest <= 0)*(current - v)/membrane : 1
 drest/dt = -1/step : 1                                                       # time steps left of refractoriness
-current = int(u > 0)/(1 - exp(log_leak*(1/clip(u*per_step, 1e-9, inf) - silent))) : 1
+current : 1
 """
+LEAKY_CURRENT = "current = int(u > 0)/(1 - exp(log_leak*(1/clip(u*per_step, 1e-9, inf) - silent)))"
+# Past the threshold by some of a time step, a unit is past the reset by as long.
+RESETS = {"integrate_and_fire": "v -= 1", "leaky": "v = (v - 1)*current/(current - 1); rest = silent"}
 HIDDEN = """
 u = clip(b + {drive}, 0, ceiling) : 1                                        # drive
 dr/dt = -r/trace : 1                                                         # trace
@@ -111,7 +114,7 @@ def build(engine: SpikingEngine, steps: int, shown: Mapping[str, np.ndarray]) ->
     inputs = {area: _inputs(engine, area, place, shown, steps) for area in engine.areas}
     for area in engine.areas:
         equations = _equations(neurons, inputs[area])
-        reset = "v -= 1; r += jump" + ("; rest = silent" if neurons.neuron == "leaky" else "")
+        reset = f"{RESETS[neurons.neuron]}; r += jump"
         groups[area] = brian2.NeuronGroup(
             engine.units[area], equations, threshold=SPIKES, reset=reset, name=f"area{place[area]}", **every
         )
@@ -165,6 +168,10 @@ def build(engine: SpikingEngine, steps: int, shown: Mapping[str, np.ndarray]) ->
         pools[area].run_regularly(
             f"gain = 1/sqrt(clip(m, {FLOOR}, inf))", dt=step, when="start", order=GAIN, name=f"gain{place[area]}"
         )
+        if neurons.neuron == "leaky":
+            groups[area].run_regularly(
+                LEAKY_CURRENT, dt=step, when="start", order=CURRENT, name=f"current{place[area]}"
+            )
     for area in shown:
         groups[area].run_regularly("v = v0", dt=image, when="start", order=IMAGE_ANEW, name=f"anew{place[area]}")
     watch = {"record": True, "dt": half, "when": "start", "order": SEEN}

@@ -22,7 +22,8 @@ FLOOR = 0.05  # of the mean square that an area is divided by: in the first mill
 class Neurons:
     """Constants of spiking units.
 
-    neuron                  ``integrate_and_fire`` or ``leaky``; a spike takes 1 off the membrane, nothing is lost
+    neuron                  of hidden areas, ``integrate_and_fire`` or ``leaky``; a spike takes 1 off the membrane, and
+                            what was above the threshold is not lost
     firing_rate             of a unit whose activity is 1, in Hz
     time_constant           τ of the trace, in ms
     time_step               of the simulation, in ms

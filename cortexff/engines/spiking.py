@@ -156,9 +156,14 @@ class SpikingEngine(RateEngine):
         return replace(self.clock, steps=steps)
 
     def look(self, state: RateState, images: Mapping[str, Tensor]) -> SpikingPercept:
-        """As :meth:`RateEngine.look`; raises CortexffError for a pixel that would need two spikes in a time step."""
+        """As :meth:`RateEngine.look`; raises CortexffError for a pixel that no unit could tell by its spikes."""
         clamped = {area: length_normalization(image.float()) for area, image in images.items()}
         for area, image in clamped.items():
+            if (lowest := images[area].min().item()) < 0.0:
+                raise CortexffError(
+                    f"area {area}: a pixel is {lowest:.3g}, and no unit spikes at a rate below zero: give pixels of at "
+                    "least 0, or engine.kind rate"
+                )
             if (highest := image.max().item()) * self.neurons.per_step > 1.0:
                 raise CortexffError(
                     f"area {area}: a pixel has {highest:.3g} times the root mean square of its image, and a unit can "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -27,7 +28,9 @@ class Membranes:
 
     def __init__(self, neurons: Neurons, clock: Clockwork, shape: tuple[int, ...], device: torch.device) -> None:
         self.neurons = neurons
-        self.voltage = torch.tensor(first_phases(shape[-1]), device=device).expand(shape).clone()
+        # A leaky unit creeps up to its threshold: in float32 it would stay there at rates below some Hz.
+        kind = torch.float64 if neurons.neuron == "leaky" else torch.float32
+        self.voltage = torch.tensor(first_phases(shape[-1]), dtype=kind, device=device).expand(shape).clone()
         self.traces = torch.zeros(clock.half, *shape, device=device)  # of the last half iteration, each time step
         self.before = torch.zeros(shape, device=device)  # the trace before those
         self.spikes = torch.zeros(shape[:-1], device=device)  # of all units, since the image came
@@ -46,15 +49,19 @@ class Membranes:
         """Bring membranes on; 1 for every unit that spikes."""
         if self.rest is None:
             self.voltage.add_(drive, alpha=self.neurons.per_step)
-        else:
-            toward = leaky_current(self.neurons, drive).sub_(self.voltage).mul_(1.0 - self.neurons.leak)
-            self.voltage.add_(toward.mul_(self.rest <= 0))
-            self.rest -= 1.0
-        spike = (self.voltage > 1.0).float()
-        self.voltage -= spike
-        if self.rest is not None:
-            self.rest.masked_fill_(spike > 0, self.neurons.rest)
-        return spike
+            spike = (self.voltage > 1.0).float()
+            self.voltage -= spike
+            return spike
+        current = leaky_current(self.neurons, drive.double())
+        toward = (current - self.voltage).mul_(1.0 - self.neurons.leak)
+        self.voltage.add_(toward.mul_(self.rest <= 0))
+        self.rest -= 1.0
+        spike = self.voltage > 1.0
+        # Past the threshold by some of a time step, a unit is past the reset by as long.
+        begun = (self.voltage - 1.0).mul_(current).div_(current - 1.0)
+        self.voltage = torch.where(spike, begun, self.voltage)
+        self.rest.masked_fill_(spike, self.neurons.rest)
+        return spike.float()
 
     def expanded(self, versions: int) -> Membranes:
         """A copy with each of the versions that from now on differ."""
@@ -89,9 +96,10 @@ class Simulation:
         self.engine, self.state, self.clamped = engine, state, dict(clamped)
         subjects = next(iter(state.biases.values())).shape[0]
         cases, versions = next(iter(clamped.values())).shape[1:3]
-        shapes = {area: tuple(given.shape) for area, given in clamped.items()}
-        shapes |= {area: (subjects, cases, versions, engine.units[area]) for area in engine.areas}
-        self.units = {a: Membranes(engine.neurons, engine.clock, shape, engine.device) for a, shape in shapes.items()}
+        self.units = {area: self._clamped(given) for area, given in clamped.items()}
+        for area in engine.areas:
+            shape = (subjects, cases, versions, engine.units[area])
+            self.units[area] = Membranes(engine.neurons, engine.clock, shape, engine.device)
 
     def with_context(self, context: Mapping[str, Tensor]) -> Simulation:
         """Where it goes on from here with clamped areas that have been silent so far; this one stays as it is."""
@@ -102,9 +110,13 @@ class Simulation:
             area: units.expanded(versions if area in self.engine.areas else units.voltage.shape[2])
             for area, units in self.units.items()
         }
-        for area, given in context.items():
-            copy.units[area] = Membranes(self.engine.neurons, self.engine.clock, tuple(given.shape), self.engine.device)
+        copy.units |= {area: copy._clamped(given) for area, given in context.items()}
         return copy
+
+    def _clamped(self, given: Tensor) -> Membranes:
+        """Units that stand for pixels or labels: they do not leak."""
+        neurons = replace(self.engine.neurons, neuron="integrate_and_fire")
+        return Membranes(neurons, self.engine.clock, tuple(given.shape), self.engine.device)
 
     def advance(self, bottom_up_only: bool) -> dict[str, Tensor]:
         """Half an iteration; returns each hidden area's mean trace in it."""

@@ -1,0 +1,172 @@
+"""The spiking engine as a whole: what it says beside the rate engine, and what it refuses."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from scenes import model, project, random_net
+from sklearn.datasets import load_digits
+
+from cortexff.engines.neurons import Neurons
+from cortexff.engines.rate import RateEngine
+from cortexff.engines.spiking import BACKENDS, SpikingEngine, backend_for
+from cortexff.engines.state import RateDynamics, RateState
+from cortexff.errors import CortexffError
+
+# A skip projection, one that runs over an area, lateral ones, local fields, blocks, and both signs of goodness.
+AREAS = {
+    "retina": {"role": "input", "shape": [8, 8, 1]},
+    "V1": {"shape": [8, 8, 2]},
+    "V2": {"shape": [4, 4, 8], "goodness": {"blocks": 4}},
+    "V3": {"units": 60, "goodness": {"sign": "min"}},
+    "label": {"role": "context", "units": 10},
+}
+PROJECTIONS = [
+    project("retina", "V1", receptive_field={"size": [5, 5]}),
+    project("V1", "V2", receptive_field={"size": [4, 4]}),
+    project("retina", "V2", name="skip"),
+    project("V2", "V3"),
+    project("V1", "V3", name="far"),
+    project("V3", "V2", "top_down"),
+    project("V2", "V1", "top_down", receptive_field={"size": [3, 3]}),
+    project("V1", "V1", "lateral", receptive_field={"size": [3, 3]}),
+    project("label", "V3", "top_down"),
+]
+EVERYTHING = model(AREAS, PROJECTIONS)
+LABELS = {"label": torch.eye(10)[None, None]}
+
+
+def digits(cases: int) -> dict[str, torch.Tensor]:
+    return {"retina": torch.from_numpy(load_digits().images[:cases]).float().view(1, cases, 1, 64) / 16.0}
+
+
+def settled(engine: RateEngine, state: RateState, cases: int) -> list[dict[str, torch.Tensor]]:
+    """Activity at every step."""
+    percept = engine.look(state, digits(cases))
+    return [{a: y.clone() for a, y in moment.activity.items()} for moment in engine.settle(state, percept, LABELS)]
+
+
+def correlation(one: torch.Tensor, other: torch.Tensor) -> float:
+    return np.corrcoef(*(array.flatten().numpy() for array in torch.broadcast_tensors(one, other)))[0, 1]
+
+
+@pytest.mark.parametrize(
+    "neurons",
+    [Neurons(), Neurons(firing_rate=25, time_constant=40, time_step=2), Neurons(neuron="leaky")],
+    ids=["integrate and fire", "biological", "leaky"],
+)
+def test_a_graph_with_everything_says_in_spikes_what_it_says_in_rates(neurons):
+    engine = SpikingEngine(EVERYTHING, RateDynamics(), neurons, "torch")
+    state = engine.start(0, [0, 1])
+    spikes, rates = (settled(one, state, 12) for one in (engine, engine.rates))
+    for step in range(2, 5):  # those that a readout reads
+        for area in engine.areas:
+            here, there = spikes[step][area], rates[step][area]
+            assert correlation(here, there) > 0.9
+            for block in range(EVERYTHING.nodes[area]["goodness"].blocks):
+                goodness = (engine.goodness(area, activity)[..., block] for activity in (here, there))
+                assert correlation(*goodness) > 0.9
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_any_graph_can_be_looked_at_in_spikes(number):
+    net = random_net(number)
+    engine = SpikingEngine(net, RateDynamics(steps=3), backend="torch")
+    state, random = engine.start(0, [0, 1]), np.random.default_rng(number)
+    clamped = {
+        role: {
+            area: torch.from_numpy(random.random((1, 2, 1, data["units"]), dtype=np.float32))
+            for area, data in net.nodes(data=True)
+            if data["role"] == role
+        }
+        for role in ("input", "context")
+    }
+    moments = list(engine.settle(state, engine.look(state, clamped["input"]), clamped["context"]))
+    assert len(moments) == 3
+    assert all(torch.isfinite(y).all() and (y >= 0).all() for moment in moments for y in moment.activity.values())
+
+
+def test_faster_units_come_closer_to_rates():
+    far = []
+    for firing_rate in (12.5, 25, 50, 100):
+        engine = SpikingEngine(EVERYTHING, RateDynamics(), Neurons(firing_rate=firing_rate), "torch")
+        state = engine.start(0, [0])
+        spikes, rates = (settled(one, state, 8)[3]["V2"] for one in (engine, engine.rates))
+        far.append((spikes - rates).square().mean().item())
+    assert far == sorted(far, reverse=True)
+
+
+def test_weights_are_those_of_the_rate_engine():
+    engine = SpikingEngine(EVERYTHING, RateDynamics(), backend="torch")
+    for (name, mine), theirs in zip(
+        engine.start(3, [7]).arrays().items(), engine.rates.start(3, [7]).arrays().values(), strict=True
+    ):
+        assert torch.equal(mine, theirs), name
+
+
+def test_spikes_add_up_from_the_beginning_of_the_presentation():
+    engine = SpikingEngine(EVERYTHING, RateDynamics(), backend="torch")
+    state = engine.start(0, [0])
+    counts = [moment.spikes["V1"].clone() for moment in engine.settle(state, engine.look(state, digits(3)), LABELS)]
+    assert counts[0].shape == (1, 3, 10)
+    assert all((late >= early).all() for early, late in pairwise(counts))
+
+
+def test_a_feed_forward_net_has_one_moment_its_bottom_up_pass():
+    net = model(
+        {"retina": {"role": "input", "units": 64}, "V1": {"units": 30}, "V2": {"units": 20}},
+        [project("retina", "V1"), project("V1", "V2")],
+    )
+    engine = SpikingEngine(net, RateDynamics(steps=0), backend="torch")
+    state = engine.start(0, [0])
+    percept = engine.look(state, digits(10))
+    (moment,) = engine.settle(state, percept, {})
+    (of_rates,) = engine.rates.settle(state, engine.rates.look(state, digits(10)), {})
+    for area in engine.areas:
+        assert torch.equal(moment.activity[area], percept.activity[area])
+        assert correlation(moment.activity[area], of_rates.activity[area]) > 0.95
+
+
+def test_a_pixel_that_no_unit_can_tell_is_refused():
+    engine = SpikingEngine(EVERYTHING, RateDynamics(), Neurons(firing_rate=100), "torch")
+    state, images = engine.start(0, [0]), torch.zeros(1, 1, 1, 64)
+    images[..., 0] = 1.0
+    assert list(engine.settle(state, engine.look(state, {"retina": images}), LABELS))  # 8 times the root mean square
+    with pytest.raises(CortexffError, match="area retina: a pixel is -1"):
+        engine.look(state, {"retina": images - 1.0})
+    wide = model({"retina": {"role": "input", "units": 400}, "V1": {"units": 5}}, [project("retina", "V1")])
+    engine, images = SpikingEngine(wide, RateDynamics(), Neurons(firing_rate=100), "torch"), torch.zeros(1, 1, 1, 400)
+    images[..., 0] = 1.0
+    with pytest.raises(CortexffError, match=r"20 times the root mean square .* give engine.spiking.time_step 0.5 ms"):
+        engine.look(engine.start(0, [0]), {"retina": images})
+
+
+def test_more_labels_than_a_unit_can_tell_are_refused():
+    net = model(
+        {
+            "retina": {"role": "input", "units": 4},
+            "V1": {"units": 5},
+            "label": {"role": "context", "units": 900},
+        },
+        [project("retina", "V1"), project("label", "V1", "top_down")],
+    )
+    with pytest.raises(CortexffError, match=r"area label .* has 900 labels"):
+        SpikingEngine(net, RateDynamics(), backend="torch")
+
+
+def test_spikes_do_not_learn_by_the_rules_of_rates():
+    engine = SpikingEngine(EVERYTHING, RateDynamics(), backend="torch")
+    with pytest.raises(CortexffError, match="let rates learn"):
+        engine.learn()
+
+
+def test_auto_is_a_compiled_program_where_nothing_learns_and_there_is_a_compiler(monkeypatch):
+    assert backend_for("numpy", learning=True, device="cpu") == "numpy"
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    assert backend_for("auto", learning=False, device="cpu") == "cpp"
+    assert backend_for("auto", learning=True, device="cpu") == "torch"
+    assert backend_for("auto", learning=False, device="cuda") == "torch"
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    assert backend_for("auto", learning=False, device="cpu") == "torch"
+    assert set(BACKENDS) == {"cpp", "cython", "numpy", "torch"}
