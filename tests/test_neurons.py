@@ -37,10 +37,10 @@ def test_the_constants_that_come_by_default_are_taken():
         ({"firing_rate": 200}, 0.3, False, "engine.spiking.firing_rate 200 Hz", {"time_step": 0.5}),
         ({"firing_rate": 130}, 0.3, False, "engine.spiking.time_step 0.76 or less", {"time_step": 0.76}),
         (
-            {"time_step": 7, "firing_rate": 10},
+            {"time_step": 9, "firing_rate": 10},
             0.3,
             False,
-            "engine.spiking.time_step 7 ms is too long",
+            "engine.spiking.time_step 9 ms is too long",
             {"time_step": 6},
         ),
         ({"neuron": "leaky", "refractory": 3}, 0.3, False, "engine.spiking.refractory 3 ms", {"refractory": 1.0}),

@@ -19,26 +19,26 @@ KINDS = {
 every_kind = pytest.mark.parametrize("neurons", KINDS.values(), ids=KINDS)
 
 
-def spikes_of(neurons: Neurons, drive: torch.Tensor, seconds: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Spikes of units with constant drives, and their mean traces in the second half of the time."""
+def spikes_of(neurons: Neurons, drive: torch.Tensor, seconds: float) -> tuple[torch.Tensor, torch.Tensor, float]:
+    """Spikes of units with constant drives, their mean traces in the second half of the time, and how long it was."""
     clock = Clockwork.of(neurons, 0.3, 1, 1)
     units = Membranes(neurons, clock, (1, 1, 1, len(drive)), torch.device("cpu"))
     count, trace, seen = torch.zeros(len(drive)), torch.zeros(len(drive)), []
-    for number in range(round(1000 * seconds / neurons.time_step)):
+    for number in range(round(1000 * seconds / neurons.time_step / clock.half) * clock.half):
         units.integrate(number % clock.half, drive.view(1, 1, 1, -1))
-        now = units.traces[number % clock.half, 0, 0, 0]
+        now = units.traces[0, number % clock.half, 0, 0]
         count += ((now - trace * neurons.keep) / neurons.jump).round()
         trace = now.clone()
         seen.append(trace)
     assert units.spikes.item() == count.sum()
-    return count, torch.stack(seen[len(seen) // 2 :]).mean(0)
+    return count, torch.stack(seen[len(seen) // 2 :]).mean(0), len(seen) * neurons.time_step / 1000.0
 
 
 @every_kind
 def test_the_firing_rate_is_the_drive_to_one_spike(neurons):
     drive = torch.linspace(0.1, neurons.ceiling, 100)
-    count, trace = spikes_of(neurons, drive, seconds=2.0)
-    assert (count - 2.0 * neurons.firing_rate * drive).abs().max() < 1.0 + 1e-3
+    count, trace, lasted = spikes_of(neurons, drive, seconds=2.0)
+    assert (count - lasted * neurons.firing_rate * drive).abs().max() < 1.0 + 1e-3
     # In the half of the time that is looked at, there may be a spike more or less too.
     allowed = neurons.jump * neurons.time_constant / 1000.0
     assert (trace - drive).abs().max() < 2.0 * allowed
@@ -46,7 +46,7 @@ def test_the_firing_rate_is_the_drive_to_one_spike(neurons):
 
 @every_kind
 def test_without_drive_nobody_spikes(neurons):
-    count, trace = spikes_of(neurons, torch.zeros(20), seconds=0.5)
+    count, trace, _ = spikes_of(neurons, torch.zeros(20), seconds=0.5)
     assert count.sum() == 0 and trace.abs().max() == 0
 
 

@@ -62,7 +62,7 @@ v0 : 1 (constant)
 """
 AFTER_BOTTOM_UP = "int(t_in_timesteps % period >= bottom_up)"
 # Nobody spikes in the gap between two images, so that what is under way arrives before the next one.
-SPIKES = "v > 1 and t_in_timesteps % period < whole"
+SPIKES = "v >= 1 and t_in_timesteps % period < whole"
 POOL = """
 dm/dt = -m*(2/trace - dt/trace**2) : 1                                       # mean square of the traces, exactly
 gain : 1
@@ -297,13 +297,14 @@ class Brian:
             traces.append([half.view(cases, versions, *half.shape[1:]) for half in seen[0]])
             counts.append([half.view(cases, versions, -1) for half in seen[1]])
         first = self.engine.clock.bottom_up // self.engine.clock.half
-        ends = [first, *(first + 1 + 2 * step for step in range(1, steps + 1))]
+        ends = [first, *(first + 1 + 2 * step for step in range(1, steps + 1))]  # of moments
         # Every array that follows is (subjects, cases, versions, half iterations, ...).
         by_area = dict(zip(self.engine.areas, map(torch.stack, zip(*traces, strict=True)), strict=True))
         spikes = dict(zip(self.engine.areas, map(torch.stack, zip(*counts, strict=True)), strict=True))
-        moments = [{area: half[..., end - 2 : end, :].mean(-2) for area, half in by_area.items()} for end in ends]
-        counted = {area: [count[..., end - 1] for end in ends] for area, count in spikes.items()}
-        return Course(moments[0], moments[1:], counted)
+        halves = [
+            {area: half[..., number, :] for area, half in by_area.items()} for number in range(first - 3, ends[-1])
+        ]
+        return Course(halves, {area: [count[..., end - 1] for end in ends] for area, count in spikes.items()})
 
     def _given(self, state: RateState, subject: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Biases of a subject, and the weights of every synapse, as a spike brings them to a trace."""

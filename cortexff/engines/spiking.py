@@ -8,18 +8,21 @@ with every image: a bottom-up pass without label or feedback, then both.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
 
 import networkx as nx
+import torch
 from torch import Tensor
 
+from cortexff.engines.gradients import AreaGradient, Gradients
 from cortexff.engines.neurons import Clockwork, Neurons, check_neurons
 from cortexff.engines.rate import RateEngine
 from cortexff.engines.state import Activity, Moment, RateDynamics, RateState
 from cortexff.engines.twin import Simulation
+from cortexff.engines.workspace import Take
 from cortexff.equations.normalization import length_normalization
 from cortexff.errors import CortexffError
 
@@ -28,16 +31,28 @@ from cortexff.errors import CortexffError
 class Course:
     """What is seen of presentations; arrays are (subjects, cases, versions, units), spikes without the units.
 
-    evoked   area → mean trace in the last iteration of the bottom-up pass
-    moments  for each iteration after it, area → mean trace
-    spikes   area → spikes of the bottom-up pass, and of each iteration
-    begun    what the backend needs to go on after the bottom-up pass with another context
+    Moments are numbered: 0 is the last iteration of the bottom-up pass, 1 the first that the label has reached.
+
+    halves  for each half iteration, area → mean trace; from the last three of the bottom-up pass on
+    spikes  area → spikes from the beginning to the end of each moment
+    begun   what the backend needs to go on after the bottom-up pass with another context
     """
 
-    evoked: Activity
-    moments: list[Activity]
+    halves: list[Activity]
     spikes: dict[str, list[Tensor]]
     begun: Any = None
+
+    def activity(self, moment: int) -> Activity:
+        """Area → mean trace in a moment."""
+        return self._mean(2 * moment + 2 if moment else 1)
+
+    def arrived(self, moment: int) -> Activity:
+        """Area → mean trace of which others heard in a moment: half an iteration before."""
+        return self._mean(2 * moment + 1 if moment else 0)
+
+    def _mean(self, half: int) -> Activity:
+        one, other = self.halves[half : half + 2]
+        return {area: (one[area] + other[area]) / 2.0 for area in one}
 
 
 class Backend(Protocol):
@@ -60,24 +75,19 @@ class Twin:
     def show(self, state: RateState, images: Activity, context: Activity, steps: int, begun: Any = None) -> Course:
         clock = self.engine.clock
         if begun is None:
-            begun = Simulation(self.engine, state, images)
-            for _ in range(clock.bottom_up // clock.half - 2):
-                begun.advance(bottom_up_only=True)
-            begun.evoked = self._mean(begun, bottom_up_only=True)
-        course = Course(begun.evoked, [], {area: [begun.units[area].spikes] for area in self.engine.areas}, begun)
+            simulation = Simulation(self.engine, state, images)
+            halves = [simulation.advance(bottom_up_only=True) for _ in range(clock.bottom_up // clock.half)]
+            begun = (simulation, halves[-3:])
+        simulation, halves = begun
+        course = Course([*halves], {area: [simulation.units[area].spikes] for area in self.engine.areas}, begun)
         if steps:
-            simulation = begun.with_context(context)
-            simulation.advance(bottom_up_only=False)
+            simulation = simulation.with_context(context)
+            course.halves.append(simulation.advance(bottom_up_only=False))
             for _ in range(steps):
-                course.moments.append(self._mean(simulation, bottom_up_only=False))
+                course.halves += [simulation.advance(bottom_up_only=False) for _ in range(2)]
                 for area, spikes in course.spikes.items():
                     spikes.append(simulation.units[area].spikes.clone())
         return course
-
-    def _mean(self, simulation: Simulation, bottom_up_only: bool) -> Activity:
-        """Mean traces of an iteration."""
-        one, other = (simulation.advance(bottom_up_only) for _ in range(2))
-        return {area: one[area].add_(other[area]).div_(2.0) for area in one}
 
 
 def _brian(target: str) -> Callable[[SpikingEngine], Backend]:
@@ -119,11 +129,11 @@ class SpikingPercept:
         if self.seen is None:
             self.seen = self.engine.backend.show(self.state, self.images, {}, 0)
         versions = max(image.shape[2] for image in self.images.values())
-        return {area: evoked[:, :, :versions] for area, evoked in self.seen.evoked.items()}
+        return {area: evoked[:, :, :versions] for area, evoked in self.seen.activity(0).items()}
 
 
 class SpikingEngine(RateEngine):
-    """``start`` makes weights; ``look`` and ``settle`` show images to spiking units that have them.
+    """``start`` makes weights, ``look`` and ``settle`` let units spike, ``learn`` changes the weights.
 
     neurons  constants of the units
     backend  name in ``BACKENDS``: Brian2's ``cpp``, ``cython`` or ``numpy``, or ``torch``
@@ -176,18 +186,61 @@ class SpikingEngine(RateEngine):
     ) -> Iterator[Moment]:
         """As :meth:`RateEngine.settle`; response is activity here, and nobody hears by rings."""
         steps = self.dynamics.steps if steps is None else steps
-        clamped = {area: length_normalization(given.float()) for area, given in context.items()}
-        begun = None if percept.seen is None else percept.seen.begun
-        seen = percept.seen = self.backend.show(state, percept.images, clamped, steps, begun)
-        spikes = {area: counts[0] for area, counts in seen.spikes.items()}
-        for step, activity in enumerate(seen.moments or [seen.evoked], start=1):
-            if seen.moments:
-                spikes = {area: counts[step] for area, counts in seen.spikes.items()}
+        seen = self._show(state, percept, context, steps)
+        for step in range(1, max(steps, 1) + 1):
+            number = step if steps else 0  # the one moment of a feed-forward net is its bottom-up pass
+            activity = seen.activity(number)
+            spikes = {area: counts[number] for area, counts in seen.spikes.items()}
             yield Moment(step, 0, self.areas, activity, activity, {}, {}, spikes)
 
-    def learn(self, *args: Any, **options: Any) -> None:
-        """Not in spikes, so far."""
-        raise CortexffError("the spiking engine takes weights from the rate engine and does not learn: let rates learn")
+    def _show(self, state: RateState, percept: SpikingPercept, context: Mapping[str, Tensor], steps: int) -> Course:
+        clamped = {area: length_normalization(given.float()) for area, given in context.items()}
+        begun = None if percept.seen is None else percept.seen.begun
+        percept.seen = self.backend.show(state, percept.images, clamped, steps, begun)
+        return percept.seen
+
+    def _gradients(
+        self,
+        state: RateState,
+        percept: SpikingPercept,
+        cases: int,
+        context: Mapping[str, Tensor],
+        images: Mapping[str, Tensor],
+        is_positive: Sequence[bool],
+        peers: float,
+        share: float,
+        borrowed: Sequence[bool],
+    ) -> Iterator[AreaGradient]:
+        """Eq. 3 as a rule of three factors: a synapse gathers what arrives times the trace of the unit it ends on, and
+        the goodness of the unit's area tells, moment by moment, how much of that it learns.
+        """
+        if any(borrowed):
+            raise CortexffError("stimuli.negatives other_context is not known to spiking units: give engine.kind rate")
+        positive = torch.tensor(is_positive, dtype=torch.float32, device=self.device).view(-1, 1)
+        seen = self._show(state, percept, context, self.dynamics.steps)
+        with self.workspace.lend("learn") as take:
+            sums = Gradients(self, take, state, cases, {**images, **context}, is_positive, positive, peers, share)
+            for step in range(1, self.dynamics.moments + 1):
+                moment = self._heard(take, seen, step, sums.slots)
+                for area in self.areas:
+                    sums.add(moment, area)
+            for area in self.areas:
+                yield sums.close(area)
+
+    def _heard(self, take: Take, seen: Course, step: int, slots: int) -> Moment:
+        """A moment with what areas heard of each other, in rings that hold some moments side by side."""
+        number = step if self.dynamics.steps else 0
+        activity, rings, places = seen.activity(number), {}, {}
+        for source, sent in seen.arrived(number).items():
+            rows = length_normalization(sent).flatten(1, 2)
+            start = (step - 1) % slots * rows.shape[1]
+            places[source] = slice(start, start + rows.shape[1])
+            for _, _, name in self.net.out_edges(source, keys=True):
+                projection = self.projections[name]
+                rings[name] = projection.ring(take, len(rows), slots * rows.shape[1], self.product_type)
+                projection.hear(rings[name], places[source], rows)
+        active = {area: trace.clone() for area, trace in activity.items()}
+        return Moment(step, 0, self.areas, active, activity, rings, places)
 
 
 def check_labels(net: nx.MultiDiGraph, neurons: Neurons) -> None:

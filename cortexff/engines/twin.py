@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -31,43 +31,55 @@ class Membranes:
         # A leaky unit creeps up to its threshold: in float32 it would stay there at rates below some Hz.
         kind = torch.float64 if neurons.neuron == "leaky" else torch.float32
         self.voltage = torch.tensor(first_phases(shape[-1]), dtype=kind, device=device).expand(shape).clone()
-        self.traces = torch.zeros(clock.half, *shape, device=device)  # of the last half iteration, each time step
-        self.before = torch.zeros(shape, device=device)  # the trace before those
+        # Traces of the last half iteration, (subjects, time steps, cases, versions, units), and the one before those.
+        self.traces = torch.zeros(shape[0], clock.half, *shape[1:], device=device)
+        self.before = torch.zeros(shape, device=device)
         self.spikes = torch.zeros(shape[:-1], device=device)  # of all units, since the image came
+        self.spiking = torch.zeros(shape, device=device)  # 1 for every unit that spikes in this time step
         self.rest = torch.zeros(shape, device=device) if neurons.neuron == "leaky" else None  # time steps left of it
 
     def integrate(self, step: int, drive: Tensor) -> None:
         """Go on by one time step, the given one of this half iteration; ``drive`` is not below zero."""
-        trace = self.before if step == 0 else self.traces[step - 1]
-        spike = self._fire(drive)
-        torch.mul(trace, self.neurons.keep, out=self.traces[step]).add_(spike, alpha=self.neurons.jump)
-        self.spikes += spike.sum(-1)
-        if step + 1 == len(self.traces):
-            self.before.copy_(self.traces[step])
+        now = self.traces[:, step]
+        self._fire(drive)
+        torch.mul(self.trace(step), self.neurons.keep, out=now).add_(self.spiking, alpha=self.neurons.jump)
+        if step + 1 == self.traces.shape[1]:
+            # What traces have gained and not lost; counted once for all time steps.
+            kept = self.traces[:, :-1].sum((1, -1)).add_(self.before.sum(-1)).mul_(self.neurons.keep)
+            self.spikes += self.traces.sum((1, -1)).sub_(kept).div_(self.neurons.jump).round_()
+            self.before.copy_(now)
 
-    def _fire(self, drive: Tensor) -> Tensor:
-        """Bring membranes on; 1 for every unit that spikes."""
+    def trace(self, step: int) -> Tensor:
+        """The trace at the beginning of a time step of this half iteration."""
+        return self.before if step == 0 else self.traces[:, step - 1]
+
+    def mean(self, first: Tensor) -> Tensor:
+        """Mean trace in this half iteration, at the beginnings of its time steps, as Brian2 sums it."""
+        return self.traces[:, :-1].sum(1).add_(first).div_(self.traces.shape[1])
+
+    def _fire(self, drive: Tensor) -> None:
+        """Bring membranes on, and find out who spikes."""
         if self.rest is None:
             self.voltage.add_(drive, alpha=self.neurons.per_step)
-            spike = (self.voltage > 1.0).float()
-            self.voltage -= spike
-            return spike
+            torch.floor(self.voltage, out=self.spiking)  # membranes are at least 0 and less than 2
+            self.voltage -= self.spiking
+            return
         current = leaky_current(self.neurons, drive.double())
         toward = (current - self.voltage).mul_(1.0 - self.neurons.leak)
         self.voltage.add_(toward.mul_(self.rest <= 0))
         self.rest -= 1.0
-        spike = self.voltage > 1.0
+        spike = self.voltage >= 1.0
         # Past the threshold by some of a time step, a unit is past the reset by as long.
         begun = (self.voltage - 1.0).mul_(current).div_(current - 1.0)
         self.voltage = torch.where(spike, begun, self.voltage)
         self.rest.masked_fill_(spike, self.neurons.rest)
-        return spike.float()
+        self.spiking.copy_(spike)
 
     def expanded(self, versions: int) -> Membranes:
         """A copy with each of the versions that from now on differ."""
         copy = object.__new__(Membranes)
         copy.neurons = self.neurons
-        for name in ("voltage", "before", "rest"):
+        for name in ("voltage", "before", "rest", "spiking"):
             now = getattr(self, name)
             setattr(copy, name, None if now is None else now.expand(-1, -1, versions, -1).clone())
         copy.traces = self.traces.expand(-1, -1, -1, versions, -1).clone()
@@ -122,52 +134,51 @@ class Simulation:
         """Half an iteration; returns each hidden area's mean trace in it."""
         with self.engine.workspace.lend("twin") as take:
             kinds = ("bottom_up",) if bottom_up_only else ()
-            arriving = {
-                area: [self._arriving(take, area, source, name) for source, name in self._heard(area, kinds)]
-                for area in self.engine.areas
-            }
+            arriving = {area: self._arriving(take, area, kinds) for area in self.engine.areas}
             started = {area: self.units[area].before.clone() for area in self.engine.areas}
             for step in range(self.engine.clock.half):
                 self._step(take, step, arriving)
-        lasting = self.engine.clock.half
-        return {
-            area: (first + self.units[area].traces[:-1].sum(0)).div_(lasting) for area, first in started.items()
-        }  # as Brian2 sums it: traces at the beginning of every time step
+        return {area: self.units[area].mean(first) for area, first in started.items()}
 
-    def _heard(self, area: str, kinds: tuple[str, ...]) -> list[tuple[str, str]]:
-        return [(source, name) for source, name in afferents(self.engine.net, area, *kinds) if source in self.units]
+    def _arriving(self, take: Take, area: str, kinds: tuple[str, ...]) -> tuple[Tensor, list[tuple[str, Tensor]]]:
+        """Bias and what arrives from clamped areas, and for each hidden source what arrives from there; in every time
+        step, (subjects, steps, cases, versions, units).
+        """
+        shape = self.units[area].traces.shape
+        steady = take(f"steady/{area}", shape).copy_(self.state.biases[area][:, None, None, None])
+        others = []
+        for source, name in afferents(self.engine.net, area, *kinds):
+            if source in self.clamped:
+                steady += self._brought(take, source, name, shape[0])
+            elif source in self.units:
+                others.append((source, self._brought(take, source, name, shape[0])))
+        return steady, others
 
-    def _arriving(self, take: Take, area: str, source: str, name: str) -> tuple[str, Tensor]:
-        """Source, and what arrives from it in each time step, (subjects, steps, cases, versions, units)."""
+    def _brought(self, take: Take, source: str, name: str, subjects: int) -> Tensor:
+        def lend(array: str, *how: Any) -> Tensor:
+            """An array for this projection alone."""
+            return take(f"{name}/{array}", *how)
+
         projection, traces = self.engine.projections[name], self.units[source].traces
-        subjects = len(self.state.biases[area])
-        rows = traces.transpose(0, 1).expand(subjects, *traces.shape[:1], *traces.shape[2:])
-        heard = rows.flatten(1, 3)
-        ring = projection.ring(take, subjects, heard.shape[1], torch.float32)
-        projection.hear(ring, slice(None), heard)
-        brought = projection.bring(take, self.state.weights[name], ring)
-        kept = take(f"arriving/{name}", brought.shape).copy_(brought)
-        return source, kept.view(subjects, *rows.shape[1:4], -1)
+        rows = traces.expand(subjects, *traces.shape[1:]).flatten(1, 3)
+        ring = projection.ring(take, subjects, rows.shape[1], torch.float32)
+        projection.hear(ring, slice(None), rows)
+        return projection.bring(lend, self.state.weights[name], ring).view(subjects, *traces.shape[1:4], -1)
 
-    def _step(self, take: Take, step: int, arriving: Mapping[str, list[tuple[str, Tensor]]]) -> None:
-        areas = self.engine.areas
-        gains = {area: self._gain(area, step) for area in areas}
+    def _step(self, take: Take, step: int, arriving: Mapping[str, tuple[Tensor, list[tuple[str, Tensor]]]]) -> None:
+        gains = {area: self._gain(area, step) for area in arriving}
         drives = {}
-        for area in areas:
-            drive = take(f"drive/{area}", self.units[area].voltage.shape)
-            drive.copy_(self.state.biases[area][:, None, None])
-            for source, brought in arriving[area]:
-                if source in gains:
-                    drive.addcmul_(brought[:, step], gains[source])
-                else:
-                    drive.add_(brought[:, step])
-            drives[area] = drive.clamp_(0.0, self.engine.neurons.ceiling)
+        for area, (steady, others) in arriving.items():
+            drive = drives[area] = take(f"drive/{area}", self.units[area].voltage.shape, torch.float32)
+            before = steady[:, step]
+            for source, brought in others:
+                before = torch.addcmul(before, brought[:, step], gains[source], out=drive)
+            torch.clamp(before, 0.0, self.engine.neurons.ceiling, out=drive)
         for area, units in self.units.items():
-            units.integrate(step, drives[area] if area in areas else self.clamped[area])
+            units.integrate(step, drives[area] if area in drives else self.clamped[area])
 
     def _gain(self, area: str, step: int) -> Tensor:
         """What the pool unit of an area divides by: the length of its traces (§2.1)."""
-        units = self.units[area]
-        trace = units.before if step == 0 else units.traces[step - 1]
+        trace = self.units[area].trace(step)
         mean_square = torch.linalg.vector_norm(trace, dim=-1, keepdim=True).square_().div_(trace.shape[-1])
         return mean_square.clamp_(min=FLOOR).rsqrt_()

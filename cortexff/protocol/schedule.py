@@ -307,11 +307,6 @@ class Protocol(Common):
             if engine.learning == "backprop":
                 words = f"stage {name}: engine.kind is spiking, but spiking units have no derivative for backprop"
                 raise Mistake(f"{words}: give engine.learning forward_forward", *place)
-            if learns(stage) and engine.spiking.backend not in ("auto", "torch"):
-                words = (
-                    f"stage {name} learns, but with engine.spiking.backend {engine.spiking.backend} weights are fixed"
-                )
-                raise Mistake(f"{words}: give torch", *place)
             if learns(stage) and self.stimuli.negatives == "other_context":
                 words = f"stage {name}: stimuli.negatives other_context is not known to spiking units"
                 raise Mistake(f"{words}: give hard_labels, or engine.kind rate", *place)
