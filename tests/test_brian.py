@@ -98,17 +98,26 @@ def test_compiled_a_graph_with_everything_spikes_as_in_pytorch(target, neurons, 
 
 @COMPILER
 def test_a_program_is_compiled_once_and_says_so(tmp_path, monkeypatch):
-    """Weights, images, subjects and how many there are of them do not ask for a new one."""
+    """Weights, images, subjects, how many there are of them, and labels do not ask for a new one."""
     monkeypatch.setenv("CORTEXFF_CACHE", str(tmp_path))
     monkeypatch.setattr(brian, "PRESENTATIONS", 5)
     told: list[str] = []
-    net = model({"retina": {"role": "input", "units": 64}, "V1": {"units": 20}}, [project("retina", "V1")])
-    ours = SpikingEngine(net, RateDynamics(steps=0), backend="cpp", tell=told.append)
-    theirs = SpikingEngine(net, RateDynamics(steps=0), backend="torch")
+    areas = {
+        "retina": {"role": "input", "units": 64},
+        "V1": {"units": 20},
+        "label": {"role": "context", "units": 10},
+    }
+    net = model(areas, [project("retina", "V1"), project("label", "V1", "top_down")])
+    ours = SpikingEngine(net, RateDynamics(steps=1), backend="cpp", tell=told.append)
+    theirs = SpikingEngine(net, RateDynamics(steps=1), backend="torch")
     for seed, cases in ((0, 3), (1, 12)):
         state = ours.start(seed, [0, 1])
         mine, expected = (engine.look(state, digits(cases)).activity["V1"] for engine in (ours, theirs))
         torch.testing.assert_close(mine, expected, rtol=0, atol=1e-4)
+        (mine,), (expected,) = (
+            engine.settle(state, engine.look(state, digits(cases)), LABELS) for engine in (ours, theirs)
+        )
+        torch.testing.assert_close(mine.activity["V1"], expected.activity["V1"], rtol=0, atol=1e-4)
     assert len(told) == 1 and "compiling" in told[0]
     assert len(list((tmp_path / "spiking").iterdir())) == 1
 

@@ -279,7 +279,13 @@ class Brian:
     def show(self, state: RateState, images: Activity, context: Activity, steps: int, begun: Any = None) -> Course:
         from cortexff.engines.spiking import Course
 
-        clamped = {**images, **(context if steps else {})}
+        # One program serves all: it runs to the end, with a label that is silent where there is none.
+        silent = {
+            area: torch.zeros(1, 1, 1, data["units"])
+            for area, data in self.engine.net.nodes(data=True)
+            if data["role"] == "context"
+        }
+        clamped = {**images, **silent, **context}
         subjects = len(next(iter(state.biases.values())))
         cases, versions = (max(given.shape[axis] for given in clamped.values()) for axis in (1, 2))
         traces, counts = [], []
@@ -293,7 +299,7 @@ class Brian:
                 .numpy()
                 for area, given in clamped.items()
             }
-            seen = self._present(rows, *self._given(state, subject), steps)
+            seen = self._present(rows, *self._given(state, subject), max(steps, self.engine.dynamics.steps))
             traces.append([half.view(cases, versions, *half.shape[1:]) for half in seen[0]])
             counts.append([half.view(cases, versions, -1) for half in seen[1]])
         first = self.engine.clock.bottom_up // self.engine.clock.half
