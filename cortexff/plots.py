@@ -107,6 +107,8 @@ def draw(path: str | Path) -> list[Path]:
             sheets[f"{path.stem}_agreement"] = _agreement(variants, file.attrs)
         if "oscillation" in measures:
             sheets[f"{path.stem}_oscillation"] = _oscillation(variants, file.attrs)
+        if any("firing_rate" in found for found in _groups(variants)):
+            sheets[f"{path.stem}_spikes"] = _spikes(variants, protocol, file.attrs)
         pictured = [
             (variant, condition, found)
             for variant, conditions in variants.items()
@@ -262,6 +264,54 @@ def _oscillation(variants: Mapping[str, Conditions], about: Mapping[str, Any]) -
         below.set_xlabel("Step")
     rows[0, 0].legend(loc="upper right")
     return figure
+
+
+def _spikes(variants: Mapping[str, Conditions], protocol: Protocol, about: Mapping[str, Any]) -> Figure:
+    """A row for each variant: what spiking units do at the end of each condition, and how near they come to rates."""
+    table, areas = protocol.table, next(_groups(variants)).file["area"].asstr()[:].tolist()
+    beside = table.against if table.against in table.conditions else None
+    by_area = list(zip(areas, itertools.cycle(COLOURS), strict=False))
+    height = 1.6 + 1.9 * len(variants)
+    reading = "ticks: subjects; diamonds: their mean; bars: its 95 % t interval"
+    figure = _titled(WIDTH, height, about, reading)
+    edges = {"left": 0.08, "right": 0.985, "bottom": 0.9 / height, "top": 1 - 0.98 / height}
+    rows = figure.add_gridspec(len(variants), 4, hspace=0.2, wspace=0.45, **edges).subplots(squeeze=False, sharex=True)
+    for (error, likeness, rate, spikes), (variant, found) in zip(rows, variants.items(), strict=True):
+        shown = [c for c in table.conditions if c in found and "firing_rate" in found[c]]
+        for place, condition in enumerate(shown):
+            data = found[condition]
+            error_of_others = _values(found[beside], "err_goodness")[-1] if beside in found else 0.0
+            _mark(error, place, _values(data, "err_goodness")[-1] - error_of_others, BLUE)
+            _mark(likeness, place - 0.15, _values(data, "goodness_correlation")[-1], "black", "goodness")
+            for number, (area, colour) in enumerate(by_area):
+                aside = place + 0.15 * number
+                _mark(likeness, aside, _values(data, "state_correlation")[-1, :, number], colour, f"activity in {area}")
+                _mark(rate, aside, _values(data, "firing_rate")[-1, :, number], colour)
+            _mark(spikes, place, _values(data, "spikes")[-1] / 1000, BLUE)
+        error.axhline(0, color=GREY, linewidth=0.6)
+        error.set_ylabel(variant)
+        rate.set_ylim(bottom=0)
+        spikes.set_ylim(bottom=0)
+        for axes in (error, likeness, rate, spikes):
+            axes.set_xticks(range(len(shown)), labels=shown, rotation=40, ha="right", rotation_mode="anchor")
+            axes.set_xlim(-0.5, len(shown) - 0.5)
+    errors = f"Error − {beside} (points)" if beside else "Error (%)"
+    titles = (errors, "Correlation with rates", "Firing rate (Hz)", "Spikes/image (1000)")
+    for axes, title in zip(rows[0], titles, strict=True):
+        axes.set_title(title, weight="bold")
+    handles, labels = rows[0, 1].get_legend_handles_labels()
+    once = dict(zip(labels, handles, strict=True))
+    place = {"loc": "upper center", "bbox_to_anchor": (0.5, 1 - 0.45 / height)}
+    figure.legend(once.values(), once.keys(), ncols=len(once), **place)
+    return figure
+
+
+def _mark(axes: Axes, place: float, values: np.ndarray, colour: str, label: str = "") -> None:
+    """Ticks of the subjects, a diamond for their mean and a bar for its interval."""
+    found = _interval(values)
+    axes.plot([place] * len(values), values, "_", color=colour, markersize=5, markeredgewidth=0.5)
+    axes.plot([place, place], [found.low, found.high], color=colour, linewidth=0.9)
+    axes.plot([place], [found.mean], "D", color=colour, markersize=3, label=label)
 
 
 def _prediction_sheet(variants: Mapping[str, Conditions], protocol: Protocol, about: Mapping[str, Any]) -> Figure:

@@ -111,6 +111,20 @@ def test_the_same_command_twice_gives_the_same_results(call):
     assert differ <= {"started", "finished", "seconds", "command_line"}
 
 
+def test_any_protocol_can_be_lived_in_spikes(call):
+    short = ("--set", "stages.development.updates=2", "--set", "stages.development.epochs=null")
+    spiking = ("--preset", "quick", "--engine", "spiking", "--set", "engine.spiking.backend=torch")
+    assert (
+        call(*RECURRENT, *spiking, *short, "--set", "measures=[spikes]", "--out", "a.h5", "--progress", "none")[0] == 0
+    )
+    results = cortexff.open_results("a.h5")
+    assert json.loads(results.attrs["settings"])["engine"]["kind"] == "spiking"
+    rates = results["max/development"]["firing_rate"]
+    assert rates.dims == ("probe", "subject", "area") and rates.attrs["units"] == "Hz"
+    assert ((rates > 1) & (rates < 200)).all()
+    results.close()
+
+
 def test_json_is_the_table_alone(call):
     code, said, _ = call(*RECURRENT, "--json", "--out", "a.h5")
     rows = json.loads(said)
@@ -274,6 +288,8 @@ def test_an_output_that_cannot_be_written_is_one_line(call):
         (["recurrent", "--set", "engine.step=3"], ["--set engine.step=3", "did you mean 'steps'"]),
         (["recurrent", "--set", "stimuli.validation=1400"], ["cannot hold out 1400"]),
         (["recurrent", "--resume", "--out", "none.h5"], ["there is no none.h5"]),
+        (["recurrent", "--engine", "spiking"], ["engine.alternating", "leave it out"]),
+        (["rate_vs_spiking", "--set", "engine.spiking.firing_rate=900"], ["900 Hz", "engine.spiking.time_step 0.11"]),
         (["paper"], ["no results"]),
     ],
 )

@@ -41,9 +41,9 @@ def write_log(path, name, conditions, subjects, spoil=None):
     with Log.create(path, provenance, dimensions) as log:
         for group, updates in ((f"{v}/{c}", updates) for v in protocol.variants for c, updates in conditions.items()):
             condition = group.split("/")[1]
-            log.declare(group, variables=row_variables(protocol))
+            log.declare(group, variables=row_variables(protocol, condition))
             for update in updates:
-                variables = measured(protocol).items()
+                variables = measured(protocol, condition).items()
                 row = {n: random.random([sizes[dim] for dim in v.dims[1:]]) / 2 for n, v in variables}
                 row = {n: spoil(n, condition, update, value) if spoil else value for n, value in row.items()}
                 log.append(group, {"update": update, "stage": "", "age": np.full(subjects, update), **row})
@@ -120,6 +120,16 @@ def test_measures_that_were_asked_for_have_sheets_of_their_own(tmp_path):
     text = (tmp_path / "two_agreement.svg").read_text()
     words = [*AREAS, "min", "max", "min other context", "real data", "wrong label", "noise", "they cancel"]
     assert [word for word in words if word not in text] == []
+
+
+def test_spikes_have_a_sheet_beside_the_rates_that_they_stand_for(tmp_path):
+    conditions = dict.fromkeys(("development", "rates", "spikes", "leaky"), ONCE)
+    log = write_log(tmp_path / "run.h5", "rate_vs_spiking", conditions, 3)
+    assert tmp_path / "run_spikes.svg" in plots.draw(log)
+    text = (tmp_path / "run_spikes.svg").read_text()
+    words = ["Error − rates (points)", "Firing rate (Hz)", "Correlation with rates", "spikes", "leaky", *AREAS]
+    assert [word for word in words if word not in text] == []
+    assert ">rates<" not in text
 
 
 @pytest.mark.parametrize("write", [sleep_log, learning_log])

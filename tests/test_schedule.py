@@ -145,6 +145,37 @@ def test_a_stage_changes_only_the_plasticity_that_it_names(tmp_path):
     assert awake == protocol.plasticity
 
 
+def test_a_stage_changes_only_what_it_names_of_the_engine(tmp_path):
+    changes = ("engine.spiking.firing_rate=40", "stages.awake.engine={kind: spiking, spiking: {time_constant: 10}}")
+    protocol = load(tmp_path, TEXT, "default", *changes)
+    awake, childhood = (protocol.engine_of(protocol.stages[name]) for name in ("awake", "childhood"))
+    assert childhood == protocol.engine and childhood.kind == "rate"
+    assert (awake.kind, awake.steps, awake.spiking.firing_rate, awake.spiking.time_constant) == ("spiking", 6, 40, 10)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (["measures=[spikes]"], "measures has spikes, but in no stage engine.kind is spiking"),
+        (["engine.spiking.firing_rate=40"], "engine.kind is rate in every stage"),
+        (["engine.kind=spiking", "stimuli.negatives=other_context"], "not known to spiking units"),
+        (["engine.kind=spikes"], "allowed"),
+        (["stages.awake.engine={steps: 3}"], "unknown key"),
+        (["engine.kind=spiking", "engine.spiking.firing_rate=-1"], "engine.spiking.firing_rate"),
+    ],
+)
+def test_what_spikes_need_is_said(tmp_path, changes, words):
+    with pytest.raises(CortexffError, match=words):
+        load(tmp_path, TEXT, "default", *changes)
+
+
+def test_spikes_are_measured_where_there_are_some(tmp_path):
+    changes = ("measures=[spikes, oscillation]", "stages.awake.engine={kind: spiking}")
+    protocol = load(tmp_path, TEXT, "default", *changes)
+    assert protocol.measures_of("young") == ["oscillation"]
+    assert protocol.measures_of("old") == ["spikes", "oscillation"]
+
+
 def test_a_variant_is_the_protocol_with_its_goodness(tmp_path):
     protocol = load(tmp_path)
     assert [protocol.variant(name).goodness.sign for name in protocol.variants] == ["max", "min"]

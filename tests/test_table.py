@@ -187,3 +187,27 @@ def test_one_subject_has_no_interval(tmp_path):
 
 def test_a_metric_without_a_name_in_words_keeps_its_own():
     assert (table.label("fp_neg"), table.label("wake_drive")) == ("hallucination rate, negative data", "wake_drive")
+
+
+def test_what_a_condition_does_not_measure_has_no_row(tmp_path):
+    """Such as firing rates, in a run of which a condition has rates and the others spikes."""
+    path = log_of(tmp_path / "run.h5")
+    with h5py.File(path, "a") as file:
+        del file["max/control/dprime"], file["max/recovered/fp_neg"]
+    rows = rows_of(path, {"fp_neg": None, "dprime": None})
+    assert [condition for metric, condition in rows if metric == "dprime"] == ["deprived", "recovered"]
+    assert [condition for metric, condition in rows if metric == "fp_neg"] == [
+        "control",
+        "deprived",
+        "deprived − control",
+    ]
+    lines = table.render(list(rows.values())).splitlines()
+    assert next(line for line in lines if line.startswith("d′")).split()[1] == "–"
+
+
+def test_a_difference_is_in_points_and_says_that_it_is_one(tmp_path):
+    rows = rows_of(log_of(tmp_path / "run.h5"), {"fp_neg": None, "dprime": None})
+    assert rows["fp_neg", "control"].quantity == "hallucination rate, negative data, %, control, max"
+    found = rows["fp_neg", "deprived − control"].quantity
+    assert found == "difference of hallucination rate, negative data, points, deprived − control, max"
+    assert rows["dprime", "deprived − control"].quantity == "difference of d′, deprived − control, max"

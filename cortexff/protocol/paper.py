@@ -27,7 +27,19 @@ from cortexff.protocol.table import PERCENT, Row, aligned, cell, label, quantity
 from cortexff.resources import find, names
 
 FOLDER = Path("results") / "paper"
-README_METRICS = ("perplexity_test", "perplexity_training", "fp_neg", "fp_noise", "err_goodness", "dprime", "criterion")
+README_METRICS = (
+    "perplexity_test",
+    "perplexity_training",
+    "fp_neg",
+    "fp_noise",
+    "err_goodness",
+    "dprime",
+    "criterion",
+    "goodness_correlation",
+    "state_correlation",
+    "firing_rate[V1]",
+    "firing_rate[V2]",
+)
 
 
 @dataclass(frozen=True)
@@ -149,7 +161,8 @@ def _comparison(run: KeptRun) -> list[str]:
     metrics = dict.fromkeys(row.metric for row in run.rows)
     shown = [metric for metric in metrics if metric in README_METRICS] or metrics
     for variant, metric in itertools.product(dict.fromkeys(row.variant for row in run.rows), shown):
-        cells = [cell(of[variant, metric, condition]) for condition in conditions]
+        found = [of.get((variant, metric, condition)) for condition in conditions]
+        cells = ["–" if row is None else cell(row) for row in found]
         lines.append(_row([f"{variant}: {_named(metric)}", *cells]))
     return lines
 
