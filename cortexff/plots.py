@@ -47,6 +47,7 @@ STYLE = {
 }
 WIDTH = 7.0  # inches, a page
 ERROR_TICKS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100]  # percent
+CONDITIONS_INSIDE = 4  # so many have their legend among the curves
 FARTHEST = 4.0  # goodness in units of θ; what lies beyond is counted there
 # The colours of Okabe and Ito, which colour-blind readers tell apart.
 COLOURS = BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
@@ -194,13 +195,20 @@ def _sleep_sheet(variants: Mapping[str, Conditions], protocol: Protocol, about: 
 def _learning_sheet(variants: Mapping[str, Conditions], protocol: Protocol, about: Mapping[str, Any]) -> Figure:
     """A row for each variant: error by goodness, if any, and by softmax as subjects learn, and on test images."""
     errors = {name: label for name, label in ERRORS.items() if all(name in group for group in _groups(variants))}
-    height = 1.25 + 2.4 * len(variants)
+    most = max(len(found) for found in variants.values())
+    below = 0.15 * most if most > CONDITIONS_INSIDE else 0.0  # inches of a legend
+    height = 0.45 + (2.4 + below) * len(variants) + 0.8
     figure = _titled(WIDTH, height, about)
-    edges = {"left": 0.08, "right": 0.985, "bottom": 0.66 / height, "top": 1 - 0.8 / height}
-    rows = figure.add_gridspec(len(variants), len(errors), hspace=0.5, wspace=0.06, **edges).subplots(squeeze=False)
+    edges = {"left": 0.08, "right": 0.985, "bottom": (0.66 + below) / height, "top": 1 - 0.8 / height}
+    grid = figure.add_gridspec(len(variants), len(errors), hspace=(0.8 + below) / 1.6, wspace=0.06, **edges)
+    rows = grid.subplots(squeeze=False)
     for row, (variant, found) in zip(rows, variants.items(), strict=True):
         for axes, (name, label) in zip(row, errors.items(), strict=True):
             _learning(axes, found, name, protocol)
+            if below:
+                axes.legend(loc="upper left", bbox_to_anchor=(0.0, -0.21))
+            else:
+                axes.legend(loc="upper right")
             axes.set_title(label, weight="bold")
             axes.set_xlabel("Updates")
         row[0].set_ylabel(f"{variant}: error (%)")
@@ -466,7 +474,6 @@ def _learning(axes: Axes, found: Conditions, name: str, protocol: Protocol) -> N
             spread, label = [[mean.mean - mean.low], [mean.high - mean.mean]], f"{label}: {mean.mean:.2f} %"
             axes.plot([end] * mean.n, values[-1], "_", color=colour, markersize=5, markeredgewidth=0.4)
             axes.errorbar(end, mean.mean, spread, color=colour, fmt="D", markersize=2.5, linewidth=1, label=label)
-    axes.legend(loc="upper right")
 
 
 def _values(found: h5py.Group, name: str) -> np.ndarray:
