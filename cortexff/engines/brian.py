@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 PRESENTATIONS = 200  # of a program; fewer are filled up with blank ones, which cost little
 SHARED_MEMORY = "/dev/shm"
 # The order of what happens at the beginning of a time step.
-SEEN, MEAN_ANEW, IMAGE_ANEW, GAIN, CURRENT = range(5)
+SEEN, IMAGE_ANEW, GAIN, CURRENT = range(4)
 
 INTEGRATE_AND_FIRE = "dv/dt = firing_rate*u : 1"
 LEAKY = """
@@ -51,7 +51,7 @@ RESETS = {"integrate_and_fire": "v -= 1", "leaky": "v = (v - 1)*current/(current
 HIDDEN = """
 u = clip(b + {drive}, 0, ceiling) : 1                                        # drive
 dr/dt = -r/trace : 1                                                         # trace
-dmean/dt = r/half : 1                                                        # of this half iteration, so far
+dgathered/dt = r/half : 1                                                    # mean traces of half iterations, added up
 b : 1 (constant)
 v0 : 1 (constant)
 {heard}
@@ -77,7 +77,7 @@ class Handles:
     images       clamped area → values of what is shown
     biases       area → group
     projections  name → synapses
-    traces       area → monitor of mean traces, at the end of every half iteration
+    traces       area → monitor of mean traces, added up, at the end of every half iteration
     counts       area → monitor of spikes since the image came
     """
 
@@ -156,11 +156,11 @@ def build(engine: SpikingEngine, steps: int, shown: Mapping[str, np.ndarray]) ->
     for area in engine.areas:
         zero = [
             "r",
+            "gathered",
             *dict.fromkeys(one.variable for one in inputs[area]),
             *(["rest"] if neurons.neuron == "leaky" else []),
         ]
         fresh = "v = v0; " + "; ".join(f"{variable} = 0" for variable in zero)
-        groups[area].run_regularly("mean = 0", dt=half, when="start", order=MEAN_ANEW, name=f"mean_anew{place[area]}")
         groups[area].run_regularly(fresh, dt=image, when="start", order=IMAGE_ANEW, name=f"anew{place[area]}")
         pools[area].run_regularly(
             "m = 0; spikes = 0", dt=image, when="start", order=IMAGE_ANEW, name=f"pool_anew{place[area]}"
@@ -175,7 +175,7 @@ def build(engine: SpikingEngine, steps: int, shown: Mapping[str, np.ndarray]) ->
     for area in shown:
         groups[area].run_regularly("v = v0", dt=image, when="start", order=IMAGE_ANEW, name=f"anew{place[area]}")
     watch = {"record": True, "dt": half, "when": "start", "order": SEEN}
-    traces = {a: brian2.StateMonitor(groups[a], "mean", name=f"traces{place[a]}", **watch) for a in engine.areas}
+    traces = {a: brian2.StateMonitor(groups[a], "gathered", name=f"traces{place[a]}", **watch) for a in engine.areas}
     counts = {a: brian2.StateMonitor(pools[a], "spikes", name=f"counts{place[a]}", **watch) for a in engine.areas}
     parts = (groups, pools, projections, counting, traces, counts)
     network = brian2.Network(*(thing for part in parts for thing in part.values()), name="presentations")
@@ -364,7 +364,7 @@ class Brian:
                 group.b = biases[area]
             handles.network.run(_duration(self.engine, steps, len(next(iter(rows.values())))), namespace={})
             return (
-                [np.asarray(monitor.mean).T.ravel() for monitor in handles.traces.values()],
+                [np.asarray(monitor.gathered).T.ravel() for monitor in handles.traces.values()],
                 [np.asarray(monitor.spikes)[0] for monitor in handles.counts.values()],
             )
 
@@ -377,7 +377,10 @@ def _outcome(
     halves = period(clock) // clock.half
     sized = zip((engine.units[area] for area in engine.areas), traces, strict=True)
     return (
-        [torch.from_numpy(seen[units:].reshape(-1, halves, units)[:count]).float() for units, seen in sized],
+        [
+            torch.from_numpy(np.diff(seen[units:].reshape(-1, halves, units)[:count], axis=1, prepend=0.0)).float()
+            for units, seen in sized
+        ],
         [torch.from_numpy(seen[1:].reshape(-1, halves)[:count]).float() for seen in counts],
     )
 
@@ -505,7 +508,7 @@ def _compile(engine: SpikingEngine, steps: int, units: Mapping[str, int], folder
                 **{f"image/{area}": f"{image.name}.values" for area, image in handles.images.items()},
                 **{f"bias/{area}": f"{group.name}.b" for area, group in handles.biases.items()},
                 **{f"projection/{name}": f"{part.name}.w" for name, part in handles.projections.items()},
-                **{f"traces/{area}": file(monitor, "mean") for area, monitor in handles.traces.items()},
+                **{f"traces/{area}": file(monitor, "gathered") for area, monitor in handles.traces.items()},
                 **{f"counts/{area}": file(monitor, "spikes") for area, monitor in handles.counts.items()},
             }
         finally:

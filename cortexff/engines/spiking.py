@@ -211,8 +211,9 @@ class SpikingEngine(RateEngine):
         share: float,
         borrowed: Sequence[bool],
     ) -> Iterator[AreaGradient]:
-        """Eq. 3 as a rule of three factors: a synapse gathers what arrives times the trace of the unit it ends on, and
-        the goodness of the unit's area tells, moment by moment, how much of that it learns.
+        """Eq. 3 as a rule of three factors: a synapse holds what arrives and the trace of the unit it ends on, each as
+        it has been on average since the label came, and the goodness of the unit's area tells, moment by moment, how
+        much of their product is learned. Single moments, of a spike or two, left three times the error.
         """
         if any(borrowed):
             raise CortexffError("stimuli.negatives other_context is not known to spiking units: give engine.kind rate")
@@ -220,18 +221,20 @@ class SpikingEngine(RateEngine):
         seen = self._show(state, percept, context, self.dynamics.steps)
         with self.workspace.lend("learn") as take:
             sums = Gradients(self, take, state, cases, {**images, **context}, is_positive, positive, peers, share)
+            traces, arrived = Average(), Average()
             for step in range(1, self.dynamics.moments + 1):
-                moment = self._heard(take, seen, step, sums.slots)
+                number = step if self.dynamics.steps else 0
+                held = traces.over(seen.activity(number)), arrived.over(seen.arrived(number))
+                moment = self._moment(take, step, *held, sums.slots)
                 for area in self.areas:
                     sums.add(moment, area)
             for area in self.areas:
                 yield sums.close(area)
 
-    def _heard(self, take: Take, seen: Course, step: int, slots: int) -> Moment:
+    def _moment(self, take: Take, step: int, activity: Activity, arrived: Activity, slots: int) -> Moment:
         """A moment with what areas heard of each other, in rings that hold some moments side by side."""
-        number = step if self.dynamics.steps else 0
-        activity, rings, places = seen.activity(number), {}, {}
-        for source, sent in seen.arrived(number).items():
+        rings, places = {}, {}
+        for source, sent in arrived.items():
             rows = length_normalization(sent).flatten(1, 2)
             start = (step - 1) % slots * rows.shape[1]
             places[source] = slice(start, start + rows.shape[1])
@@ -241,6 +244,21 @@ class SpikingEngine(RateEngine):
                 projection.hear(rings[name], places[source], rows)
         active = {area: trace.clone() for area, trace in activity.items()}
         return Moment(step, 0, self.areas, active, activity, rings, places)
+
+
+class Average:
+    """The mean of what has been shown to it so far."""
+
+    def __init__(self) -> None:
+        self.mean: Activity = {}
+        self.count = 0
+
+    def over(self, activity: Activity) -> Activity:
+        """The mean, with this one."""
+        self.count += 1
+        for area, trace in activity.items():
+            self.mean[area] = self.mean[area].lerp(trace, 1.0 / self.count) if area in self.mean else trace
+        return self.mean
 
 
 def check_labels(net: nx.MultiDiGraph, neurons: Neurons) -> None:
