@@ -3,14 +3,20 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
 from cortexff.benchmark import __main__ as command_line
 from cortexff.benchmark import measure, table
 from cortexff.benchmark.cases import Case, groups, memory_cases
 from cortexff.engines import rehearsal
+from cortexff.engines.spiking import SpikingEngine
+from cortexff.engines.state import RateDynamics
+from cortexff.equations.normalization import length_normalization
 from cortexff.errors import CortexffError
+from cortexff.graph import load_model
 
 TINY = {"model": "digits_recurrent", "batch": 4, "steps": 3, "window": (2, 3)}
 TINY_CASES = [
@@ -136,6 +142,36 @@ def test_without_a_checkout_plain_autograd_is_left_out(tiny, monkeypatch, tmp_pa
 def test_an_unknown_case_is_answered_with_those_known():
     with pytest.raises(CortexffError, match=r"no such case; known are recurrent_2000_float32, "):
         CliRunner().invoke(command_line.command, ["--case", "nothing"], catch_exceptions=False)
+
+
+def test_spikes_are_timed_by_the_presentation(monkeypatch):
+    monkeypatch.setattr(rehearsal, "SAMPLE", 1e-3)
+    (row,) = measure.spiking(["spikes_digits_torch"], repeats=1)
+    assert row["case"] == "spikes_digits_torch" and row["milliseconds"] > 0
+    # 64 pixels and 400 units at some 30 Hz for 300 ms, each with 200 or 210 synapses.
+    events = row["events_per_second"] * row["milliseconds"] / 1e3
+    assert 64 * 200 * 50 * 0.3 * 0.8 < events < 464 * 210 * 50 * 0.3
+    assert "M events/s" in table.line(table.cells(row))
+
+
+@pytest.mark.slow
+def test_the_script_by_hand_is_the_same_network(tmp_path):
+    """Its counts are those of the twin."""
+    net = load_model("digits_recurrent")
+    engine = SpikingEngine(net, RateDynamics(), backend="torch")
+    state, random = engine.start(0, [0]), np.random.default_rng(0)
+    image = length_normalization(torch.from_numpy(random.random((1, 2, 1, 64), dtype=np.float32)))
+    label = length_normalization(torch.eye(10)[None, None])
+    *_, last = engine.settle(state, engine.look(state, {"retina": image}), {"label": label})
+    rows = [array.expand(1, 2, 10, -1).flatten(0, 2).double().numpy() for array in (image, label)]
+    script = measure.from_tests(measure.BY_HAND)
+    weights = {name: matrix[0].double().numpy() for name, matrix in state.weights.items()}
+    script.run(script.compile_script(tmp_path, *rows, weights))
+    counted = sorted(
+        np.fromfile(file).reshape(20, 200)[1:].sum() for file in tmp_path.glob("results/*monitor*_count_*")
+    )
+    expected = sorted(last.spikes[area].flatten()[:-1].sum().item() for area in engine.areas)
+    assert counted == pytest.approx(expected, rel=1e-3)  # rounding decides a spike now and then
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from cortexff.benchmark.cases import QUICK, Case, groups, memory_cases
+from cortexff.benchmark.cases import QUICK, SPIKING, Case, groups, memory_cases
 from cortexff.errors import CortexffError, run_command
 
 REPEATS, QUICK_REPEATS = 7, 3
@@ -34,13 +34,14 @@ def command(quick: bool, pattern: str, file: Path | None, device: str) -> None:
         return [c for c in cases if fnmatch(c.name, pattern) and any(fnmatch(c.name, name) for name in wanted)]
 
     timing, memory = [group for cases in groups() if (group := chosen(cases))], chosen(memory_cases())
-    if not timing and not memory:
-        names = ", ".join(case.name for cases in [*groups(), memory_cases()] for case in cases)
+    spikes = [name for name in SPIKING if fnmatch(name, pattern) and not quick]  # compiling takes minutes
+    if not timing and not memory and not spikes:
+        names = ", ".join([*(case.name for cases in [*groups(), memory_cases()] for case in cases), *SPIKING])
         raise CortexffError(f"--case {pattern}: no such case; known are {names}")
 
     import torch
 
-    from cortexff.benchmark.measure import AUTOGRAD, remembered, timed
+    from cortexff.benchmark.measure import AUTOGRAD, BY_HAND, remembered, spiking, timed
     from cortexff.benchmark.table import COLUMNS, cells, line
     from cortexff.environment import check_device, machine, now
 
@@ -66,6 +67,9 @@ def command(quick: bool, pattern: str, file: Path | None, device: str) -> None:
     for cases in timing:
         there = [case for case in cases if case.way != "autograd" or AUTOGRAD.exists()]
         keep(timed(there, QUICK_REPEATS if quick else REPEATS, device))
+    if spikes:
+        click.echo("compiling spiking programs: some minutes", err=True)
+        keep(spiking([name for name in spikes if BY_HAND.exists() or "by_hand" not in name], REPEATS))
     keep(remembered(memory, device))
     if file:
         file.parent.mkdir(parents=True, exist_ok=True)

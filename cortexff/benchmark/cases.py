@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+# 64-200-200-10 in spikes: a Brian2 program, the same network as a script of Brian2 written for it, and in PyTorch.
+SPIKING = ("spikes_digits_cpp", "spikes_digits_by_hand", "spikes_digits_torch")
 PRECISIONS = ("float32", "bfloat16")
 QUICK = ("recurrent_2000*", "digits_*_float32", "cifar10_2_float32", "cifar10_2_masked_float32", "growth_steps*")
 

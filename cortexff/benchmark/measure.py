@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import multiprocessing
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -17,15 +18,19 @@ import networkx as nx
 import numpy as np
 import torch
 
-from cortexff.benchmark.cases import Case
+from cortexff.benchmark.cases import SPIKING, Case
 from cortexff.description import parse
 from cortexff.engines import cost
 from cortexff.engines.rate import RateEngine
 from cortexff.engines.rehearsal import PLASTICITY, Rehearsal, Stopwatch, random_batch
+from cortexff.engines.spiking import SpikingEngine
 from cortexff.engines.state import RateDynamics
+from cortexff.equations.normalization import length_normalization
 from cortexff.graph import has_context, hidden_areas, load_model, only_area, parse_model
 
-AUTOGRAD = Path(__file__).parents[2] / "tests" / "autograd_update.py"
+AUTOGRAD, BY_HAND = (
+    Path(__file__).parents[2] / "tests" / f"{name}.py" for name in ("autograd_update", "brian_by_hand")
+)
 EPOCHS = {"mnist": 60000, "cifar10": 50000}  # training images
 LABELS = 10  # that lie in the image, where a net has no area for them
 
@@ -69,7 +74,7 @@ def work(case: Case, device: str) -> Callable[[], object]:
     if case.way == "autograd":
         units = net.nodes[hidden_areas(net)[0]]["units"]
         images, pairs = (array[0].to(device) for array in random_batch(net, 1, case.batch))
-        plain = autograd().AutogradNet(images.shape[-1], units, pairs.shape[-1], dynamics, PLASTICITY)
+        plain = from_tests(AUTOGRAD).AutogradNet(images.shape[-1], units, pairs.shape[-1], dynamics, PLASTICITY)
         return partial(plain.update, images[:, 0], pairs[:, 0], pairs[:, 1])
 
     together = [range(case.subjects)] if case.way != "singly" else [[subject] for subject in range(case.subjects)]
@@ -89,9 +94,9 @@ def work(case: Case, device: str) -> Callable[[], object]:
     return once
 
 
-def autograd() -> ModuleType:
-    """The plain implementation, which only a checkout has."""
-    spec = importlib.util.spec_from_file_location("autograd_update", AUTOGRAD)
+def from_tests(path: Path) -> ModuleType:
+    """A plain implementation, which only a checkout has."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -169,6 +174,63 @@ def timed(cases: Sequence[Case], repeats: int, device: str) -> list[Row]:
                 ratio *= other["multiplications"] / row["multiplications"]
             row |= {"ratio": ratio, "ratio_to": case.beside, "ratio_of": "time/work" if case.growing else "time"}
     return list(rows.values())
+
+
+# ------------------------------------------------------------------------ spikes
+
+SPIKING_IMAGES = 20  # each with every label: as many presentations as a program shows
+
+
+def spiking(names: Sequence[str], repeats: int) -> list[Row]:
+    """Rows of ``cases.SPIKING``: the time of a presentation, timed in turns, and synaptic events a second."""
+    net = load_model("digits_recurrent")
+    pixels, count = (net.nodes[only_area(net, role)]["units"] for role in ("input", "context"))
+    random = np.random.default_rng(0)
+    image = length_normalization(torch.from_numpy(random.random((1, SPIKING_IMAGES, 1, pixels), dtype=np.float32)))
+    label, presentations = length_normalization(torch.eye(count)[None, None]), SPIKING_IMAGES * count
+    engines = {way: SpikingEngine(net, RateDynamics(), backend=way) for way in ("cpp", "torch")}
+    state = engines["torch"].start(0, [0])
+
+    def show(engine: SpikingEngine) -> Mapping[str, torch.Tensor]:
+        """Spikes of each hidden area."""
+        *_, last = engine.settle(state, engine.look(state, {"retina": image}), {"label": label})
+        return last.spikes
+
+    plain, clock = engines["torch"], engines["torch"].clock
+    sent = {area: spikes.sum().item() for area, spikes in show(plain).items()}
+    sent["retina"] = image.sum().item() * count * plain.neurons.per_step * clock.whole
+    sent["label"] = label.sum().item() * SPIKING_IMAGES * plain.neurons.per_step * (clock.whole - clock.bottom_up)
+    events = sum(number * cost.synapses_from(net, area) / plain.units[area] for area, number in sent.items())
+    watches = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in names:
+            way = name.removeprefix("spikes_digits_")
+            if way == "by_hand":
+                shape = (1, SPIKING_IMAGES, count, -1)
+                rows = [array.expand(shape).flatten(0, 2).double().numpy() for array in (image, label)]
+                weights = {name: matrix[0].double().numpy() for name, matrix in state.weights.items()}
+                script = from_tests(BY_HAND)
+                work = partial(script.run, script.compile_script(Path(folder), *rows, weights))
+            else:
+                work = partial(show, engines[way])
+            watches[name] = Stopwatch(work, "cpu")
+        for _ in range(repeats):
+            for watch in watches.values():
+                watch.sample()
+    found = {}
+    for name, watch in watches.items():
+        each = [1e3 * seconds / presentations for seconds in np.quantile(watch.samples, (0.5, 0.25, 0.75))]
+        found[name] = {
+            "case": name,
+            "milliseconds": each[0],
+            "milliseconds_quartiles": each[1:],
+            "events_per_second": 1e3 * events / presentations / each[0],
+            "repeats": repeats,
+        }
+    if SPIKING[0] in found and SPIKING[1] in found:
+        ratio = found[SPIKING[0]]["milliseconds"] / found[SPIKING[1]]["milliseconds"]
+        found[SPIKING[0]] |= {"ratio": ratio, "ratio_to": SPIKING[1], "ratio_of": "time"}
+    return list(found.values())
 
 
 # ------------------------------------------------------------------------ memory

@@ -20,7 +20,11 @@ def cells(row: Mapping[str, Any]) -> list[str]:
         low, high = row["milliseconds_quartiles"]
         epoch = f"{row['seconds_per_epoch']:.0f} s" if "seconds_per_epoch" in row else ""
         what = [f"{row['milliseconds']:.4g} ms [{low:.4g}, {high:.4g}]", epoch]
-        speed = [f"{row['gigaflops']:.0f} of {row['product_gigaflops']:.0f}", f"{100 * row['fraction_of_peak']:.0f} %"]
+        if "events_per_second" in row:
+            speed = [f"{row['events_per_second'] / 1e6:.0f} M events/s", ""]
+        else:
+            product, share = row["product_gigaflops"], row["fraction_of_peak"]
+            speed = [f"{row['gigaflops']:.0f} of {product:.0f}", f"{100 * share:.0f} %"]
     beside = f"{row['ratio_of']} {row['ratio']:.2f} × {row['ratio_to']}" if "ratio" in row else ""
     return [row["case"], *what, *speed, beside]
 
