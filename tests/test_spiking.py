@@ -180,7 +180,8 @@ def test_the_change_over_a_pass_is_that_of_rates():
 
 
 def test_what_is_learned_from_is_what_has_arrived_so_far():
-    """Eq. 3, written out from the spikes' own traces: residual x trace x what arrived, as means since the label."""
+    """Eq. 3, written out from the spikes' own traces: the moment's residual, times trace, times what arrived, both as
+    means since the label came."""
     net = model(
         {"retina": {"role": "input", "units": 64}, "V1": {"units": 15}, "V2": {"units": 12}},
         [project("retina", "V1"), project("V1", "V2"), project("V2", "V1", "top_down")],
@@ -195,7 +196,7 @@ def test_what_is_learned_from_is_what_has_arrived_so_far():
     for moment in (1, 2, 3):
         trace = torch.stack([course.activity(until)["V2"] for until in range(1, moment + 1)]).mean(0)
         arrived = torch.stack([course.arrived(until)["V1"] for until in range(1, moment + 1)]).mean(0)
-        residual = 1.0 - engine.p_positive("V2", engine.goodness("V2", trace))
+        residual = 1.0 - engine.p_positive("V2", engine.goodness("V2", course.activity(moment)["V2"]))
         expected += torch.einsum("scvi,scvj->ij", residual * trace * (trace > 0), length_normalization(arrived))
     assert correlation(weights["V1→V2"][0], expected) > 0.99999
 

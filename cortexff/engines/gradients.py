@@ -96,7 +96,7 @@ class Gradients:
         """Take in an area's derivative by its drive, of one step (eq. 3)."""
         engine, activity = self.engine, moment.activity[area]
         derivative = self.take(f"derivative/{engine.units[area]}", self.sums[area].shape)
-        log_odds = engine.log_odds(area, engine.goodness(area, activity))
+        log_odds = engine.log_odds(area, engine.goodness(area, moment.judged.get(area, activity)))
         plasticity_equations.drive_derivative(
             engine.in_blocks(area, activity),
             engine.in_blocks(area, moment.response[area].sign_()),  # rectified: its sign says who is active

@@ -135,6 +135,7 @@ class Moment:
     rings     projection → what it heard, normalized, in the last steps (``projections``)
     places    area → rows of the rings in which the moment's areas heard it
     spikes    area → spikes of its units since the image came, (subjects, cases, versions); where units spike
+    judged    area → activity whose goodness is judged in learning, where it is not what is learned from
 
     As long as nothing has reached an area that differs between versions, it has one version for them all.
     """
@@ -147,3 +148,4 @@ class Moment:
     rings: Mapping[str, Tensor]
     places: Mapping[str, slice]
     spikes: Mapping[str, Tensor] = field(default_factory=dict)
+    judged: Mapping[str, Tensor] = field(default_factory=dict)
