@@ -331,6 +331,39 @@ def test_a_frozen_network_is_exactly_flat(tmp_path):
     assert run.last["development"].age.tolist() == [4, 4]
 
 
+SPIKES = {"kind": "spiking", "spiking": {"backend": "torch"}}
+
+
+def test_a_net_may_grow_up_in_rates_and_be_looked_at_in_spikes(tmp_path):
+    """The stage's engine is another, its weights are the same, and only where spikes are, they are measured."""
+    spiking = {"stages": {"frozen": {"engine": SPIKES}}, "measures": ["spikes"]}
+    one, other = tmp_path / "rates.h5", tmp_path / "spikes.h5"
+    live(one, protocol_of())
+    live(other, protocol_of(spiking))
+    rates, spikes = datasets(one), datasets(other)
+    for name, values in rates.items():
+        if not name.startswith(("max/frozen/", "max/recovered/")):
+            np.testing.assert_array_equal(values, spikes[name], err_msg=name)
+    assert "max/control/firing_rate" not in spikes
+    frozen = spikes["max/frozen/firing_rate"]
+    assert (frozen > 0).all() and (frozen == frozen[0]).all()
+    # Of a stage of rates in a condition that has one of spikes, nothing is known.
+    recovered, stage = spikes["max/recovered/firing_rate"], spikes["max/recovered/stage"]
+    assert [np.isnan(row).all() for row in recovered] == [name == b"sleep" for name in stage]
+    assert (spikes["max/frozen/goodness_correlation"] > 0.5).all()
+
+
+def test_an_interrupted_life_in_spikes_goes_on_as_if_nothing_had_been(tmp_path):
+    protocol = protocol_of({"engine": SPIKES})
+    whole, broken = tmp_path / "whole.h5", tmp_path / "broken.h5"
+    live(whole, protocol)
+    asked = iter([False] * 5 + [True])
+    with pytest.raises(Interrupted):
+        live(broken, protocol, listener=Listener(stop=lambda: next(asked)))
+    live(broken, protocol, resume=True)
+    assert_same_results(broken, whole)
+
+
 def test_conditions_begin_where_the_one_before_ended(tmp_path):
     live(tmp_path / "run.h5", protocol_of())
     found = datasets(tmp_path / "run.h5")
