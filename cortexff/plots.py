@@ -196,7 +196,7 @@ def _learning_sheet(variants: Mapping[str, Conditions], protocol: Protocol, abou
     """A row for each variant: error by goodness, if any, and by softmax as subjects learn, and on test images."""
     errors = {name: label for name, label in ERRORS.items() if all(name in group for group in _groups(variants))}
     most = max(len(found) for found in variants.values())
-    below = 0.15 * most if most > CONDITIONS_INSIDE else 0.0  # inches of a legend
+    below = 0.1 + 0.15 * most if most > CONDITIONS_INSIDE else 0.0  # inches of a legend
     height = 0.45 + (2.4 + below) * len(variants) + 0.8
     figure = _titled(WIDTH, height, about)
     edges = {"left": 0.08, "right": 0.985, "bottom": (0.66 + below) / height, "top": 1 - 0.8 / height}
@@ -298,8 +298,8 @@ def _spikes(variants: Mapping[str, Conditions], protocol: Protocol, about: Mappi
             _mark(spikes, place, _values(data, "spikes")[-1] / 1000, BLUE)
         error.axhline(0, color=GREY, linewidth=0.6)
         error.set_ylabel(variant)
-        rate.set_ylim(bottom=0)
-        spikes.set_ylim(bottom=0)
+        for axes in (rate, spikes):
+            axes.set_ylim(0, 1.05 * axes.get_ylim()[1])
         for axes in (error, likeness, rate, spikes):
             axes.set_xticks(range(len(shown)), labels=shown, rotation=40, ha="right", rotation_mode="anchor")
             axes.set_xlim(-0.5, len(shown) - 0.5)

@@ -88,6 +88,7 @@ def test_the_pool_unit_holds_the_mean_square_of_its_areas_traces(neurons):
 
 @COMPILER
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("neurons", KINDS.values(), ids=KINDS)
 @pytest.mark.parametrize("target", ["cpp", "cython"])
 def test_compiled_a_graph_with_everything_spikes_as_in_pytorch(target, neurons, tmp_path, monkeypatch):
@@ -120,6 +121,17 @@ def test_a_program_is_compiled_once_and_says_so(tmp_path, monkeypatch):
         torch.testing.assert_close(mine.activity["V1"], expected.activity["V1"], rtol=0, atol=1e-4)
     assert len(told) == 1 and "compiling" in told[0]
     assert len(list((tmp_path / "spiking").iterdir())) == 1
+
+
+@COMPILER
+def test_a_signal_to_the_group_leaves_the_program_running(tmp_path, monkeypatch):
+    """Ctrl-C goes to every process of the terminal's group: a run stops after what is in hand, so that must finish."""
+    began: dict = {}
+    monkeypatch.setattr(brian.subprocess, "run", lambda *args, **options: began.update(options) or done)
+    done = type("Done", (), {"returncode": 1, "stderr": "no"})
+    with pytest.raises(brian.CortexffError, match="failed"):
+        brian.Program(tmp_path, {}).run({}, {}, {})
+    assert began["process_group"] == 0
 
 
 def test_a_program_has_a_name_for_all_that_is_compiled_into_it():

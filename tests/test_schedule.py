@@ -169,6 +169,11 @@ def test_what_spikes_need_is_said(tmp_path, changes, words):
         load(tmp_path, TEXT, "default", *changes)
 
 
+def test_a_variant_may_be_the_one_that_spikes(tmp_path):
+    protocol = load(tmp_path, TEXT, "default", "measures=[spikes]", "variants.min.engine={kind: spiking}")
+    assert protocol.variant("max").measures_of("old") == [] and protocol.variant("min").measures_of("old") == ["spikes"]
+
+
 def test_spikes_are_measured_where_there_are_some(tmp_path):
     changes = ("measures=[spikes, oscillation]", "stages.awake.engine={kind: spiking}")
     protocol = load(tmp_path, TEXT, "default", *changes)

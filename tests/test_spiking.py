@@ -154,8 +154,9 @@ def test_more_labels_than_a_unit_can_tell_are_refused():
         },
         [project("retina", "V1"), project("label", "V1", "top_down")],
     )
-    with pytest.raises(CortexffError, match=r"area label .* has 900 labels"):
+    with pytest.raises(CortexffError, match=r"area label .* has 900 labels.*time_step 0.66 ms or less"):
         SpikingEngine(net, RateDynamics(), backend="torch")
+    SpikingEngine(net, RateDynamics(), Neurons(time_step=0.66), backend="torch")  # what was advised
 
 
 def pass_through(engine: RateEngine, state: RateState, images: torch.Tensor, labels: torch.Tensor) -> dict:
@@ -221,6 +222,45 @@ def test_representations_of_another_image_are_refused():
     with pytest.raises(CortexffError, match="other_context"):
         percept = engine.look(state, images)
         engine.learn(state, percept, LABELS, images, (True,), BARE, borrowed=(True,))
+
+
+@pytest.mark.parametrize("backend", ["torch", "numpy"])
+@pytest.mark.parametrize("neuron", ["integrate_and_fire", "leaky"])
+def test_a_network_that_has_diverged_is_told_by_its_activity(backend, neuron):
+    engine = SpikingEngine(load_model("digits_recurrent"), RateDynamics(steps=1), Neurons(neuron=neuron), backend)
+    state, label = engine.start(0, [0, 1]), {"label": LABELS["label"][:, :, :1]}
+    state.weights["retina→V1"][1] = torch.nan
+    (moment,) = engine.settle(state, engine.look(state, digits(1)), label)
+    assert moment.activity["V1"][0].isfinite().all() and moment.activity["V1"][1].isnan().any()
+
+
+@pytest.mark.parametrize("backend", ["torch", "numpy"])
+def test_a_rank_without_cases_has_nothing_to_show(backend):
+    engine = SpikingEngine(load_model("digits_recurrent"), RateDynamics(steps=2), backend=backend)
+    state = engine.start(0, [0])
+    percept = engine.look(state, {"retina": torch.zeros(1, 0, 1, 64)})
+    moments = list(engine.settle(state, percept, LABELS))
+    assert [moment.activity["V1"].shape for moment in moments] == [(1, 0, 10, 200)] * 2
+
+
+def test_as_many_moments_as_the_rates_have():
+    recurrent, chain = (
+        SpikingEngine(load_model(name), RateDynamics(steps=steps), backend="torch")
+        for name, steps in (("digits_recurrent", 4), ("digits_feedforward", 0))
+    )
+    for engine, context in ((recurrent, LABELS), (chain, {})):
+        state = engine.start(0, [0])
+        for steps in (None, 0, 1, 3):
+            counts = [
+                len(list(one.settle(state, one.look(state, digits(1)), context, steps)))
+                for one in (engine, engine.rates)
+            ]
+            assert counts[0] == counts[1], steps
+
+
+def test_programs_do_not_run_on_a_gpu():
+    with pytest.raises(CortexffError, match=r"backend cpp runs on processors alone"):
+        backend_for("cpp", learning=False, device="cuda")
 
 
 def test_auto_is_a_compiled_program_where_nothing_learns_and_there_is_a_compiler(monkeypatch):

@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -34,8 +34,10 @@ if TYPE_CHECKING:
     from cortexff.engines.spiking import Course, SpikingEngine
     from cortexff.engines.state import RateState
 
-PRESENTATIONS = 200  # of a program; fewer are filled up with blank ones, which cost little
+PRESENTATIONS = 200  # of a program; fewer are filled up with blank ones, which cost half
 SHARED_MEMORY = "/dev/shm"
+ROOM = 200_000_000  # bytes there for traces, counts and what lists synapses
+SOURCES = ("brian.py", "neurons.py")  # all that is compiled into a program
 # The order of what happens at the beginning of a time step.
 SEEN, IMAGE_ANEW, GAIN, CURRENT = range(4)
 
@@ -288,6 +290,7 @@ class Brian:
         clamped = {**images, **silent, **context}
         subjects = len(next(iter(state.biases.values())))
         cases, versions = (max(given.shape[axis] for given in clamped.values()) for axis in (1, 2))
+        cases = cases if all(image.numel() for image in images.values()) else 0  # of a rank without any
         traces, counts = [], []
         for subject in range(subjects):
             rows = {
@@ -301,12 +304,16 @@ class Brian:
             }
             seen = self._present(rows, *self._given(state, subject), max(steps, self.engine.dynamics.steps))
             traces.append([half.view(cases, versions, *half.shape[1:]) for half in seen[0]])
-            counts.append([half.view(cases, versions, -1) for half in seen[1]])
+            counts.append([half.view(cases, versions, half.shape[-1]) for half in seen[1]])
         first = self.engine.clock.bottom_up // self.engine.clock.half
         ends = [first, *(first + 1 + 2 * step for step in range(1, steps + 1))]  # of moments
         # Every array that follows is (subjects, cases, versions, half iterations, ...).
         by_area = dict(zip(self.engine.areas, map(torch.stack, zip(*traces, strict=True)), strict=True))
         spikes = dict(zip(self.engine.areas, map(torch.stack, zip(*counts, strict=True)), strict=True))
+        for subject in range(subjects):
+            if not _finite(state, subject):  # spikes know no NaN: a network that has diverged is told by its weights
+                for half in by_area.values():
+                    half[subject] = torch.nan
         halves = [
             {area: half[..., number, :] for area, half in by_area.items()} for number in range(first - 3, ends[-1])
         ]
@@ -330,6 +337,10 @@ class Brian:
     ) -> tuple[list[Tensor], list[Tensor]]:
         """By area, mean traces (presentations, half iterations, units) and spikes (presentations, half iterations)."""
         count = len(next(iter(rows.values())))
+        if not count:
+            halves = period(self.engine.clock_of(steps)) // self.engine.clock.half
+            traces = [torch.zeros(0, halves, self.engine.units[area]) for area in self.engine.areas]
+            return traces, [torch.zeros(0, halves) for _ in traces]
         if self.target != "cpp":
             return _outcome(self.engine, steps, *self._run_here(rows, biases, weights, steps), count)
         units = {area: shown.shape[1] for area, shown in rows.items()}
@@ -367,6 +378,10 @@ class Brian:
                 [np.asarray(monitor.gathered).T.ravel() for monitor in handles.traces.values()],
                 [np.asarray(monitor.spikes)[0] for monitor in handles.counts.values()],
             )
+
+
+def _finite(state: RateState, subject: int) -> bool:
+    return all(array[subject].isfinite().all() for array in (*state.weights.values(), *state.biases.values()))
 
 
 def _outcome(
@@ -432,8 +447,10 @@ class Program:
             for kind, arrays in (("image", shown), ("bias", biases), ("projection", weights))
             for name, array in arrays.items()
         }
-        # A folder in memory where there is one: large nets have gigabytes of weights.
-        with tempfile.TemporaryDirectory(dir=SHARED_MEMORY if os.path.isdir(SHARED_MEMORY) else None) as place:
+        # In memory, where there is room for what is read, and for as much that is written.
+        needed = ROOM + 2 * sum(8 * array.size for array in given.values())
+        spacious = os.path.isdir(SHARED_MEMORY) and shutil.disk_usage(SHARED_MEMORY).free > needed
+        with tempfile.TemporaryDirectory(dir=SHARED_MEMORY if spacious else None) as place:
             arguments = []
             for part, array in given.items():
                 if part in self.parts:
@@ -445,6 +462,7 @@ class Program:
                 cwd=self.folder,
                 capture_output=True,
                 text=True,
+                process_group=0,  # Ctrl-C is for us: the program would stop halfway and call that success
             )
             if done.returncode or done.stderr.strip():
                 raise CortexffError(f"the spiking program in {self.folder} failed: {done.stderr.strip()[-500:]}")
@@ -477,7 +495,7 @@ def _digest(engine: SpikingEngine, steps: int, units: Mapping[str, int]) -> str:
         {
             "net": [areas, edges, masks, list(units.items())],
             "time": [asdict(engine.neurons), asdict(engine.clock_of(steps)), PRESENTATIONS],
-            "made by": [brian2.__version__, machine(), Path(__file__).read_text()],
+            "made by": [brian2.__version__, machine(), *(Path(__file__).with_name(n).read_text() for n in SOURCES)],
         }
     )
     return hashlib.sha256(text.encode()).hexdigest()[:20]
@@ -515,6 +533,10 @@ def _compile(engine: SpikingEngine, steps: int, units: Mapping[str, int], folder
             brian2.get_device().reinit()
             brian2.set_device("runtime")
         (Path(place) / "parts.json").write_text(json.dumps(parts))
-        with suppress(OSError):
+        try:
             os.rename(place, folder)
+        except OSError:
+            if not folder.exists():
+                raise
+        else:
             os.mkdir(place)  # for the end of the block to remove

@@ -108,11 +108,24 @@ def check_neurons(neurons: Neurons, damping: float, alternating: bool) -> None:
         raise CortexffError(
             "engine.alternating needs steps that areas take in turn, and spikes have none: leave it out"
         )
+    if neurons.neuron == "leaky":
+        if neurons.leak <= 0.0:
+            raise CortexffError(
+                f"engine.spiking.membrane_time_constant {neurons.membrane_time_constant:g} ms does not last a time "
+                f"step of {neurons.time_step:g} ms: give more, or a smaller engine.spiking.time_step"
+            )
+        whole = neurons.rest * neurons.time_step
+        if not math.isclose(whole, neurons.refractory, abs_tol=1e-9):
+            next_up = math.ceil(neurons.refractory / neurons.time_step) * neurons.time_step
+            raise CortexffError(
+                f"engine.spiking.refractory {neurons.refractory:g} ms is no whole number of time steps of "
+                f"{neurons.time_step:g} ms: give {next_up:g}"
+            )
     if Clockwork.of(neurons, damping, 1, 1).half < 2:
         longest = -neurons.time_constant * math.log(damping) / 4.0
         raise CortexffError(
             f"engine.spiking.time_step {neurons.time_step:g} ms is too long for a trace of "
-            f"{neurons.time_constant:g} ms and damping {damping:g}: give {_round_down(longest):g} or less"
+            f"{neurons.time_constant:g} ms and damping {damping:g}: give {round_down(longest):g} or less"
         )
     if neurons.ceiling < CEILING:
         longest = 1000.0 / (neurons.firing_rate * CEILING)
@@ -120,15 +133,15 @@ def check_neurons(neurons: Neurons, damping: float, alternating: bool) -> None:
         if neurons.neuron == "integrate_and_fire":
             raise CortexffError(
                 f"engine.spiking.firing_rate {neurons.firing_rate:g} Hz: with one spike a time step, a unit {can}: "
-                f"give engine.spiking.time_step {_round_down(longest):g} or less, not {neurons.time_step:g} ms"
+                f"give engine.spiking.time_step {round_down(longest):g} or less, not {neurons.time_step:g} ms"
             )
         raise CortexffError(
             f"engine.spiking.refractory {neurons.refractory:g} ms: at {neurons.firing_rate:g} Hz, a leaky unit {can}: "
-            f"give refractory and time_step that together are {_round_down(longest):g} ms or less"
+            f"give refractory and time_step that together are {round_down(longest):g} ms or less"
         )
 
 
-def _round_down(value: float) -> float:
+def round_down(value: float) -> float:
     """To two digits."""
     scale = 10.0 ** (math.floor(math.log10(value)) - 1)
     return math.floor(value / scale + 1e-9) * scale

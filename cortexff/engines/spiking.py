@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from cortexff.engines.gradients import AreaGradient, Gradients
-from cortexff.engines.neurons import Clockwork, Neurons, check_neurons
+from cortexff.engines.neurons import Clockwork, Neurons, check_neurons, round_down
 from cortexff.engines.rate import RateEngine
 from cortexff.engines.state import Activity, Moment, RateDynamics, RateState
 from cortexff.engines.twin import Simulation
@@ -81,7 +81,7 @@ class Twin:
         simulation, halves = begun
         course = Course([*halves], {area: [simulation.units[area].spikes] for area in self.engine.areas}, begun)
         if steps:
-            simulation = simulation.with_context(context)
+            simulation = simulation.with_context(state, context)
             course.halves.append(simulation.advance(bottom_up_only=False))
             for _ in range(steps):
                 course.halves += [simulation.advance(bottom_up_only=False) for _ in range(2)]
@@ -106,7 +106,12 @@ BACKENDS: dict[str, Callable[[SpikingEngine], Backend]] = {
 
 
 def backend_for(name: str, learning: bool, device: str) -> str:
-    """The backend that ``auto`` stands for: Brian2's programs, unless there is something to learn or no compiler."""
+    """The backend that ``auto`` stands for: Brian2's programs, unless there is something to learn or no compiler.
+
+    raises  CortexffError for one of Brian2's on a GPU
+    """
+    if name not in ("auto", "torch") and device != "cpu":
+        raise CortexffError(f"engine.spiking.backend {name} runs on processors alone: give torch, or --device cpu")
     if name != "auto":
         return name
     compiler = shutil.which("g++") or shutil.which("clang++")
@@ -169,6 +174,8 @@ class SpikingEngine(RateEngine):
         """As :meth:`RateEngine.look`; raises CortexffError for a pixel that no unit could tell by its spikes."""
         clamped = {area: length_normalization(image.float()) for area, image in images.items()}
         for area, image in clamped.items():
+            if not image.numel():  # of a rank that has no cases
+                continue
             if (lowest := images[area].min().item()) < 0.0:
                 raise CortexffError(
                     f"area {area}: a pixel is {lowest:.3g}, and no unit spikes at a rate below zero: give pixels of at "
@@ -185,9 +192,10 @@ class SpikingEngine(RateEngine):
         self, state: RateState, percept: SpikingPercept, context: Mapping[str, Tensor], steps: int | None = None
     ) -> Iterator[Moment]:
         """As :meth:`RateEngine.settle`; response is activity here, and nobody hears by rings."""
-        steps = self.dynamics.steps if steps is None else steps
+        asked = self.dynamics.steps if steps is None else steps
+        steps = asked if self.dynamics.steps else 0
         seen = self._show(state, percept, context, steps)
-        for step in range(1, max(steps, 1) + 1):
+        for step in range(1, (steps if self.dynamics.steps else 1) + 1):
             number = step if steps else 0  # the one moment of a feed-forward net is its bottom-up pass
             activity = seen.activity(number)
             spikes = {area: counts[number] for area, counts in seen.spikes.items()}
@@ -279,5 +287,5 @@ def check_labels(net: nx.MultiDiGraph, neurons: Neurons) -> None:
 
 
 def _give_less(neurons: Neurons, highest: float) -> str:
-    longest = 1000.0 / (neurons.firing_rate * highest)
-    return f"give engine.spiking.time_step {longest:.1g} ms or less, not {neurons.time_step:g}"
+    longest = round_down(1000.0 / (neurons.firing_rate * highest))
+    return f"give engine.spiking.time_step {longest:g} ms or less, not {neurons.time_step:g}"

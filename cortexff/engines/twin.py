@@ -73,7 +73,7 @@ class Membranes:
         begun = (self.voltage - 1.0).mul_(current).div_(current - 1.0)
         self.voltage = torch.where(spike, begun, self.voltage)
         self.rest.masked_fill_(spike, self.neurons.rest)
-        self.spiking.copy_(spike)
+        self.spiking.copy_(spike).masked_fill_(self.voltage.isnan(), math.nan)  # a network that has diverged is told
 
     def expanded(self, versions: int) -> Membranes:
         """A copy with each of the versions that from now on differ."""
@@ -113,10 +113,10 @@ class Simulation:
             shape = (subjects, cases, versions, engine.units[area])
             self.units[area] = Membranes(engine.neurons, engine.clock, shape, engine.device)
 
-    def with_context(self, context: Mapping[str, Tensor]) -> Simulation:
+    def with_context(self, state: RateState, context: Mapping[str, Tensor]) -> Simulation:
         """Where it goes on from here with clamped areas that have been silent so far; this one stays as it is."""
         copy = object.__new__(Simulation)
-        copy.engine, copy.state, copy.clamped = self.engine, self.state, {**self.clamped, **context}
+        copy.engine, copy.state, copy.clamped = self.engine, state, {**self.clamped, **context}
         versions = max(given.shape[2] for given in copy.clamped.values())
         copy.units = {
             area: units.expanded(versions if area in self.engine.areas else units.voltage.shape[2])
@@ -163,7 +163,8 @@ class Simulation:
         rows = traces.expand(subjects, *traces.shape[1:]).flatten(1, 3)
         ring = projection.ring(take, subjects, rows.shape[1], torch.float32)
         projection.hear(ring, slice(None), rows)
-        return projection.bring(lend, self.state.weights[name], ring).view(subjects, *traces.shape[1:4], -1)
+        brought = projection.bring(lend, self.state.weights[name], ring)
+        return brought.view(subjects, *traces.shape[1:4], brought.shape[-1])
 
     def _step(self, take: Take, step: int, arriving: Mapping[str, tuple[Tensor, list[tuple[str, Tensor]]]]) -> None:
         gains = {area: self._gain(area, step) for area in arriving}

@@ -10,7 +10,7 @@ import networkx as nx
 
 from cortexff.engines import cost
 from cortexff.protocol.runner import Segment
-from cortexff.protocol.schedule import PHASES, Protocol, probe_updates
+from cortexff.protocol.schedule import PHASES, Engine, Protocol, probe_updates
 from cortexff.stimuli.images import Images
 
 WEIGHTS_TIMED = 20_000_000  # at most, or one subject's: the others take as long
@@ -79,7 +79,7 @@ def describe(
     wide = max(24, *(len(segment.group) + 2 for segment in segments))
     lines.append(f"{'condition':<{wide}}{'stage':<14}{'phase':<13}{'updates':>9}{'probes':>8}  learning rate")
     learning = {segment.stage.phase for segment in segments if PHASES[segment.stage.phase]}
-    of_update, of_image = seconds_of(protocol, net, learning, images.classes, device)
+    engines = {segment: _timed_as(protocol.variant(segment.variant).engine_of(segment.stage)) for segment in segments}
     seconds = SECONDS_TO_START
     for segment in segments:
         settings = protocol.variant(segment.variant)
@@ -90,6 +90,10 @@ def describe(
             f"{segment.group:<{wide}}{segment.stage_name:<14}{segment.stage.phase:<13}{segment.updates:>9}{probes:>8}  "
             f"{rate}{until}"
         )
+        kind = engines[segment]
+        phases = {other.stage.phase for other, engine in engines.items() if engine == kind} & learning
+        alike = protocol.model_copy(update={"engine": kind})
+        of_update, of_image = seconds_of(alike, net, phases, images.classes, device)
         shown = getattr(images, f"{segment.stage.probe_on}_labels")[: segment.stage.probe_images]
         engine = segment.updates * of_update.get(segment.stage.phase, 0.0) + probes * len(shown) * of_image
         seconds += RUN_OVER_ENGINE * engine
@@ -101,6 +105,11 @@ def describe(
     ]
     lines.append(f"about {megabytes + 400:.0f} MB of memory ({megabytes:.0f} MB of them weights)")
     return "\n".join(lines)
+
+
+def _timed_as(engine: Engine) -> Engine:
+    """The engine that stands for one of a stage; Brian2 takes about as long as PyTorch, but has to be compiled."""
+    return engine.model_copy(update={"spiking": engine.spiking.model_copy(update={"backend": "torch"})})
 
 
 def _weights(protocol: Protocol, net: nx.MultiDiGraph) -> int:

@@ -401,7 +401,7 @@ def engine_of(
 ) -> AnyEngine:
     """The engine that a variant of a protocol asks for.
 
-    learning  whether it is to learn, which not every backend of spiking units can
+    learning  whether it is to learn, which is fastest in PyTorch where units spike
     tell      hears in a line what takes long
     """
     if protocol.learns_by_backprop:

@@ -310,7 +310,9 @@ class Protocol(Common):
             if learns(stage) and self.stimuli.negatives == "other_context":
                 words = f"stage {name}: stimuli.negatives other_context is not known to spiking units"
                 raise Mistake(f"{words}: give hard_labels, or engine.kind rate", *place)
-        spiking = any(self.engine_of(stage).kind == "spiking" for stage in self.stages.values())
+        kinds = [self.engine_of(stage).kind for stage in self.stages.values()]
+        kinds += [((changes or {}).get("engine") or {}).get("kind") for changes in self.variants.values()]
+        spiking = "spiking" in kinds
         if "spikes" in self.measures and not spiking:
             raise Mistake("measures has spikes, but in no stage engine.kind is spiking", "measures")
         if not spiking:
