@@ -57,7 +57,8 @@ def _time(
         learning, testing = (BackpropRehearsal(engine, state, cases, classes) for cases in (batch, tested))
         return dict.fromkeys(phases, seconds(learning.update)), seconds(testing.test) / tested
     versions = protocol.versions(classes)
-    tested = max(1, ROWS_AT_ONCE // (subjects * versions))  # as many as a probe takes at once
+    rows = ROWS_AT_ONCE if protocol.engine.kind == "rate" else ROWS_AT_ONCE // 10  # spikes take their time
+    tested = max(1, rows // (subjects * versions))  # as many as a probe takes at once
     learning, testing = (Rehearsal(engine, state, cases, versions) for cases in (batch, tested))
     updates = {phase: seconds(partial(learning.update, PHASES[phase])) for phase in phases}
     # A probe lets every image settle with every label and through all steps, and noise with one label.
