@@ -198,6 +198,9 @@ class Run:
         segments = plan(protocol, len(images.training_labels))
         self.segments = [segment for segment in segments if variants is None or segment.variant in variants]
         check_fit(protocol, net, images)
+        for segment in self.segments:
+            if (engine := protocol.variant(segment.variant).engine_of(segment.stage)).kind == "spiking":
+                backend_for(engine.spiking.backend, learns(segment.stage), device)  # refuses what cannot run there
         self.presentation = Presentation.of(protocol.stimuli, net, images)
         self.lessons = Lessons(images, self.presentation, len(self.subjects))
         self.position = Position()
