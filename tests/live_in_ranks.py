@@ -27,7 +27,8 @@ def live(out: str, updates: str, name: str, variant: str, preset: str, learning_
         log = Log.create(Path(folder) / "log.h5", {}, {"subject": [0, 1]})
         run = Run(protocol, load_model(protocol.model), images, log, Path(folder) / "none.h5", subjects=[0, 1])
         segment = next(segment for segment in run.segments if segment.variant == variant)
-        engine, protocol = run._engine(variant), protocol.variant(variant)
+        protocol = protocol.variant(variant)
+        engine = run._engine(variant, protocol.engine, True)
         cohort = run._begin(engine, protocol, segment)
         for _ in range(int(updates)):
             run.lessons.update(engine, cohort, protocol, segment.stage, 1.0)

@@ -43,7 +43,7 @@ def assert_the_same(one: SpikingEngine, other: SpikingEngine, state: RateState, 
 
 @pytest.mark.parametrize("neurons", KINDS.values(), ids=KINDS)
 def test_on_numpy_a_graph_with_everything_spikes_as_in_pytorch(neurons):
-    ours, theirs = (SpikingEngine(EVERYTHING, RateDynamics(steps=5), neurons, name) for name in ("numpy", "torch"))
+    ours, theirs = (SpikingEngine(EVERYTHING, RateDynamics(steps=3), neurons, name) for name in ("numpy", "torch"))
     assert_the_same(ours, theirs, ours.start(0, [0, 1]), cases=1)
 
 
