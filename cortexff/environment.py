@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -33,3 +34,8 @@ def check_device(device: str) -> None:
 
         if not torch.cuda.is_available():
             raise CortexffError("--device cuda: this PyTorch sees no CUDA device; leave the option out to use the CPU")
+
+
+def compiler() -> str | None:
+    """The C++ compiler that Brian2's programs are made with; None where there is none."""
+    return shutil.which("g++") or shutil.which("clang++")

@@ -12,9 +12,10 @@ from cortexff.engines import brian
 from cortexff.engines.neurons import Neurons
 from cortexff.engines.spiking import SpikingEngine
 from cortexff.engines.state import RateDynamics, RateState
+from cortexff.environment import compiler
 from cortexff.graph import load_model
 
-COMPILER = pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="no C++ compiler")
+COMPILER = pytest.mark.skipif(compiler() is None, reason="no C++ compiler")
 KINDS = {
     "integrate and fire": Neurons(),
     "leaky": Neurons(neuron="leaky", firing_rate=25, time_constant=40, time_step=2, refractory=2),

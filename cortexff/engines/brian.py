@@ -27,7 +27,7 @@ from torch import Tensor
 
 from cortexff.engines.neurons import FLOOR, Clockwork, Neurons, first_phases
 from cortexff.engines.state import Activity
-from cortexff.environment import machine
+from cortexff.environment import compiler, machine
 from cortexff.errors import CortexffError
 
 if TYPE_CHECKING:
@@ -503,7 +503,7 @@ def _digest(engine: SpikingEngine, steps: int, units: Mapping[str, int]) -> str:
 
 def _compile(engine: SpikingEngine, steps: int, units: Mapping[str, int], folder: Path) -> None:
     """Write a program and compile it; where two processes do so at once, the first to be ready is kept."""
-    if shutil.which("g++") is None and shutil.which("clang++") is None:
+    if compiler() is None:
         raise CortexffError(
             "engine.spiking.backend cpp needs a C++ compiler, and there is none: install g++, or give torch or numpy"
         )

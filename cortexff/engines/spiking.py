@@ -7,7 +7,6 @@ with every image: a bottom-up pass without label or feedback, then both.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -23,6 +22,7 @@ from cortexff.engines.rate import RateEngine
 from cortexff.engines.state import Activity, Moment, RateDynamics, RateState
 from cortexff.engines.twin import Simulation
 from cortexff.engines.workspace import Take
+from cortexff.environment import compiler
 from cortexff.equations.normalization import length_normalization
 from cortexff.errors import CortexffError
 
@@ -114,8 +114,7 @@ def backend_for(name: str, learning: bool, device: str) -> str:
         raise CortexffError(f"engine.spiking.backend {name} runs on processors alone: give torch, or --device cpu")
     if name != "auto":
         return name
-    compiler = shutil.which("g++") or shutil.which("clang++")
-    return "cpp" if compiler and not learning and device == "cpu" else "torch"
+    return "cpp" if compiler() and not learning and device == "cpu" else "torch"
 
 
 class SpikingPercept:
