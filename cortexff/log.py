@@ -63,7 +63,7 @@ class Log:
     """
 
     def __init__(self, file: h5py.File):
-        self._file, self._opened = file, time.monotonic()
+        self.file, self._opened = file, time.monotonic()
         self.path: str = file.filename
 
     @classmethod
@@ -110,9 +110,9 @@ class Log:
         in_memory  write on a copy that goes with the process
         """
         log = cls(open_file(path, "r+", **(IN_MEMORY if in_memory else {})))
-        log._file.attrs["status"] = "running"
-        groups = [log._file]
-        log._file.visititems(lambda _, item: groups.append(item) if isinstance(item, h5py.Group) else None)
+        log.file.attrs["status"] = "running"
+        groups = [log.file]
+        log.file.visititems(lambda _, item: groups.append(item) if isinstance(item, h5py.Group) else None)
         for group in groups:
             columns = _columns(group)
             rows = min((len(column) for column in columns.values()), default=0)
@@ -237,26 +237,26 @@ class Log:
 
     def attributes(self, group: str, values: Mapping[str, Any]) -> None:
         """Set attributes (texts and numbers) of a group, or of the variable that the path names."""
-        item = self._file[group] if group in self._file else self._group(group)
+        item = self.file[group] if group in self.file else self._group(group)
         item.attrs.update(_attributes(values))
         self.flush()
 
     def attribute(self, name: str) -> Any:
         """An attribute of the root."""
-        return self._file.attrs[name]
+        return self.file.attrs[name]
 
     def flush(self) -> None:
         """Hand everything to the operating system: from here on a crash of this process loses none of it."""
-        self._file.flush()
+        self.file.flush()
 
     def close(self, status: str) -> None:
         """Note how the run ended and close the file; a second call does nothing."""
-        if self._file:
-            about = self._file.attrs
+        if self.file:
+            about = self.file.attrs
             about["status"] = status
             if "seconds" in about:
                 about["seconds"] += time.monotonic() - self._opened
-            self._file.close()
+            self.file.close()
 
     def __enter__(self) -> Log:
         return self
@@ -269,12 +269,12 @@ class Log:
         return f"{self.path}:/{'/'.join(filter(None, [group.strip('/'), name]))}"
 
     def _columns_of(self, path: str) -> dict[str, h5py.Dataset]:
-        holder = self._file.get(path.strip("/") or "/")
+        holder = self.file.get(path.strip("/") or "/")
         return _columns(holder) if isinstance(holder, h5py.Group) else {}
 
     def _group(self, path: str) -> h5py.Group:
         """The group of that path, made part by part so that each part keeps its members in order."""
-        group = self._file
+        group = self.file
         for part in filter(None, path.split("/")):
             group = group[part] if part in group else group.create_group(part, track_order=True)
             if not isinstance(group, h5py.Group):
@@ -285,12 +285,11 @@ class Log:
         """The scale of a dimension: the nearest one going up from the group, else (given a size) a new one here."""
         scale = _visible(holder, dim)
         if scale is None and size is None:
-            known = ", ".join(name for name, item in self._file.items() if _is_scale(item))
+            known = ", ".join(name for name, item in self.file.items() if _is_scale(item))
             raise CortexffError(f"{where}: unknown dimension {dim!r} (shared dimensions: {known})")
         if scale is None:
             self._refuse_second_dimension(holder, dim)
-            scale = holder.create_dataset(dim, (size,), ">f4")
-            scale.make_scale(DIMENSION_ONLY % size)
+            scale = dimension_only(holder, dim, size)
         elif scale.maxshape[0] is None:
             raise CortexffError(f"{where}: {dim!r} grows, and can only be the first of declared dims")
         elif size not in (None, len(scale)):
@@ -334,6 +333,14 @@ def open_file(path: str | Path, mode: str = "r", **how: Any) -> h5py.File:
         file.close()
         raise CortexffError(f"{path}: not a log of cortexff (log_format {found!r}, should be {LOG_FORMAT!r})")
     return file
+
+
+def dimension_only(holder: h5py.Group, name: str, size: int) -> h5py.Dataset:
+    """A dimension of a group, without coordinates; one of size 0 grows."""
+    grows = {} if size else {"maxshape": (None,), "chunks": (1024,)}
+    scale = holder.create_dataset(name, (size,), ">f4", **grows)
+    scale.make_scale(DIMENSION_ONLY % size)
+    return scale
 
 
 def variable_of(dataset: h5py.Dataset) -> Variable:

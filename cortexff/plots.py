@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
+from cortexff import sonata
 from cortexff.analysis.statistics import Interval, mean_interval
 from cortexff.errors import CortexffError
 from cortexff.graph import hidden_areas, only_area, parse_model, with_goodness
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from cortexff.protocol.schedule import Protocol
+    from cortexff.sonata import Trial
 
     Conditions = Mapping[str, h5py.Group]
 
@@ -48,6 +50,12 @@ STYLE = {
 WIDTH = 7.0  # inches, a page
 ERROR_TICKS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100]  # percent
 CONDITIONS_INSIDE = 4  # so many have their legend among the curves
+SPIKES = (
+    ("Correlation with rates", "Firing rate (Hz)", "Spikes/image (1000)"),
+    ("Synchrony χ²", "Irregularity CV2", "OFF share of time (%)", "Spikes/decision (1000)"),
+)
+MOST_UNITS = 100  # of an area whose spikes are drawn, evenly chosen
+RATE_BIN = 10.0  # ms
 FARTHEST = 4.0  # goodness in units of θ; what lies beyond is counted there
 # The colours of Okabe and Ito, which colour-blind readers tell apart.
 COLOURS = BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
@@ -110,6 +118,11 @@ def draw(path: str | Path) -> list[Path]:
             sheets[f"{path.stem}_oscillation"] = _oscillation(variants, file.attrs)
         if any("firing_rate" in found for found in _groups(variants)):
             sheets[f"{path.stem}_spikes"] = _spikes(variants, protocol, file.attrs)
+        recorded = list(sonata.trials(file))
+        for variant in dict.fromkeys(trial.variant for trial in recorded):
+            which = f"_{variant}" if len(variants) > 1 else ""
+            mine = [trial for trial in recorded if trial.variant == variant]
+            sheets[f"{path.stem}_raster{which}"] = _raster(mine, protocol, file.attrs)
         pictured = [
             (variant, condition, found)
             for variant, conditions in variants.items()
@@ -279,39 +292,128 @@ def _spikes(variants: Mapping[str, Conditions], protocol: Protocol, about: Mappi
     table, areas = protocol.table, next(_groups(variants)).file["area"].asstr()[:].tolist()
     beside = table.against if table.against in table.conditions else None
     by_area = list(zip(areas, itertools.cycle(COLOURS), strict=False))
-    height = 1.6 + 1.9 * len(variants)
+    titles = [[f"Error − {beside} (points)" if beside else "Error (%)", *SPIKES[0]], SPIKES[1]]
+    more = all("synchrony" in group for group in _groups(variants) if "firing_rate" in group)
+    lines = 2 if more else 1
+    height = 1.6 + 1.9 * lines * len(variants)
     reading = "ticks: subjects; diamonds: their mean; bars: its 95 % t interval"
     figure = _titled(WIDTH, height, about, reading)
-    edges = {"left": 0.08, "right": 0.985, "bottom": 0.9 / height, "top": 1 - 0.98 / height}
-    rows = figure.add_gridspec(len(variants), 4, hspace=0.2, wspace=0.45, **edges).subplots(squeeze=False, sharex=True)
-    for (error, likeness, rate, spikes), (variant, found) in zip(rows, variants.items(), strict=True):
+    edges = {"left": 0.08, "right": 0.97, "bottom": 0.9 / height, "top": 1 - 0.98 / height}
+    grid = figure.add_gridspec(lines * len(variants), 4, hspace=0.3, wspace=0.45, **edges)
+    rows = grid.subplots(squeeze=False, sharex=True)
+    for number, (variant, found) in enumerate(variants.items()):
+        panels = rows[lines * number : lines * (number + 1)]
         shown = [c for c in table.conditions if c in found and "firing_rate" in found[c]]
         for place, condition in enumerate(shown):
-            data = found[condition]
+            data, (error, likeness, rate, spikes) = found[condition], panels[0]
             error_of_others = _values(found[beside], "err_goodness")[-1] if beside in found else 0.0
             _mark(error, place, _values(data, "err_goodness")[-1] - error_of_others, BLUE)
             _mark(likeness, place - 0.15, _values(data, "goodness_correlation")[-1], "black", "goodness")
-            for number, (area, colour) in enumerate(by_area):
-                aside = place + 0.15 * number
-                _mark(likeness, aside, _values(data, "state_correlation")[-1, :, number], colour, f"activity in {area}")
-                _mark(rate, aside, _values(data, "firing_rate")[-1, :, number], colour)
+            of_areas = {likeness: "state_correlation", rate: "firing_rate"}
             _mark(spikes, place, _values(data, "spikes")[-1] / 1000, BLUE)
-        error.axhline(0, color=GREY, linewidth=0.6)
-        error.set_ylabel(variant)
-        for axes in (rate, spikes):
-            axes.set_ylim(0, 1.05 * axes.get_ylim()[1])
-        for axes in (error, likeness, rate, spikes):
+            if more:
+                synchrony, irregularity, off, decision = panels[1]
+                of_areas |= {synchrony: "synchrony", irregularity: "irregularity", off: "off_share"}
+                _mark(decision, place, _values(data, "spikes_to_decision")[-1] / 1000, BLUE)
+            for aside, (area, colour) in enumerate(by_area):
+                for axes, name in of_areas.items():
+                    label = f"activity in {area}" if axes is likeness else ""
+                    _mark(axes, place + 0.15 * aside, _values(data, name)[-1, :, aside], colour, label)
+        panels[0, 0].axhline(0, color=GREY, linewidth=0.6)
+        for axes, title in zip(panels.ravel(), itertools.chain(*titles), strict=False):
+            axes.set_title(title, weight="bold")
             axes.set_xticks(range(len(shown)), labels=shown, rotation=40, ha="right", rotation_mode="anchor")
             axes.set_xlim(-0.5, len(shown) - 0.5)
-    errors = f"Error − {beside} (points)" if beside else "Error (%)"
-    titles = (errors, "Correlation with rates", "Firing rate (Hz)", "Spikes/image (1000)")
-    for axes, title in zip(rows[0], titles, strict=True):
-        axes.set_title(title, weight="bold")
+            if axes not in panels[0, :2]:
+                axes.set_ylim(0, max(1.05 * axes.get_ylim()[1], 0.01))
+        panels[0, 0].set_ylabel(variant)
     handles, labels = rows[0, 1].get_legend_handles_labels()
     once = dict(zip(labels, handles, strict=True))
     place = {"loc": "upper center", "bbox_to_anchor": (0.5, 1 - 0.45 / height)}
     figure.legend(once.values(), once.keys(), ncols=len(once), **place)
     return figure
+
+
+def _raster(trials: Sequence[Trial], protocol: Protocol, about: Mapping[str, Any]) -> Figure:
+    """A column for each condition: spikes of the first image with its true label; rates; goodness of all images."""
+    recorded = list(dict.fromkeys(trial.condition for trial in trials))
+    conditions = [c for c in protocol.table.conditions if c in recorded] or recorded
+    of = {condition: [trial for trial in trials if trial.condition == condition] for condition in conditions}
+    changes = protocol.variant(trials[0].variant).goodness.model_dump(exclude_none=True)
+    net = with_goodness(parse_model(about["model"]), **changes)
+    height = 6.2
+    reading = "spikes, rates: first image, true label; dotted: label and feedback begin; thin: images; bold: their mean"
+    figure = _titled(WIDTH, height, about, reading)
+    edges = {"left": 0.09, "right": 0.985, "bottom": 0.72 / height, "top": 1 - 0.98 / height}
+    rows = figure.add_gridspec(3, len(of), height_ratios=[2.2, 1, 1.4], hspace=0.12, wspace=0.08, **edges).subplots(
+        squeeze=False, sharex="col"
+    )
+    areas = dict(zip(trials[0].spikes, itertools.cycle(COLOURS), strict=False))
+    for (dots, rates, goodness), (condition, mine) in zip(rows.T, of.items(), strict=True):
+        dots.set_title(condition, weight="bold")
+        _dots(dots, mine[0], areas, net)
+        for area in mine[0].traces:
+            times, firing = _rate_in_time(mine[0], area, net.nodes[area]["units"])
+            rates.plot(times, firing, color=areas[area], linewidth=0.8, label=area)
+        for area, style in zip(mine[0].traces, ("-", "--", "-.", ":"), strict=False):
+            settings = net.nodes[area]["goodness"]
+            threshold = settings.threshold * settings.blocks
+            for is_true, colour in ((True, KINDS["real data"]), (False, KINDS["wrong labels"])):
+                curves = [_goodness_in_time(trial, area) / threshold for trial in mine if _is_true(trial) == is_true]
+                times = sonata.SAMPLE * np.arange(len(curves[0]))
+                goodness.plot(times, np.transpose(curves), color=colour, linestyle=style, **THIN)
+                label = f"{area}, {'true' if is_true else 'wrong'} label"
+                goodness.plot(times, np.mean(curves, axis=0), style, color=colour, linewidth=1.3, label=label)
+        goodness.axhline(1, color="black", linewidth=0.6)
+        for axes in (dots, rates, goodness):
+            axes.axvline(mine[0].label_at, color=GREY, linewidth=0.8, linestyle=":")
+            axes.set_xlim(0, mine[0].duration)
+            axes.locator_params(axis="x", nbins=4, prune="upper")
+        goodness.set_xlabel("ms")
+    for row in rows[1:]:
+        _same_height(row, from_zero=True)
+    for axes in rows[0, 1:]:
+        axes.tick_params(labelleft=False)
+    for axes, label in zip(rows[:, 0], ("Units", "Rate (Hz)", "Goodness / θ"), strict=True):
+        axes.set_ylabel(label)
+    figure.align_ylabels(rows[:, 0])
+    rows[1, 0].legend(loc="upper right", ncols=len(areas))
+    handles, labels = rows[2, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 1 - 0.48 / height), ncols=len(labels))
+    return figure
+
+
+def _dots(axes: Axes, trial: Trial, colours: Mapping[str, str], net: nx.MultiDiGraph) -> None:
+    """A dot for each spike, some units of each area, one area above the other."""
+    floor, ticks = 0, []
+    for area, (times, units) in trial.spikes.items():
+        count = int(units.max(initial=0)) + 1 if area not in net else net.nodes[area]["units"]
+        shown = min(count, MOST_UNITS)
+        place = np.full(count, -1)
+        place[np.linspace(0, count - 1, shown).round().astype(int)] = np.arange(shown)
+        kept = place[units.astype(int)] >= 0
+        height = floor + place[units.astype(int)[kept]]
+        axes.plot(times[kept], height, "|", color=colours[area], markersize=1.5, markeredgewidth=0.4, rasterized=True)
+        ticks.append((floor + shown / 2, area.removesuffix("_area")))
+        floor += shown + 5
+    axes.set_ylim(-3, floor)
+    axes.set_yticks([place for place, _ in ticks], labels=[name for _, name in ticks])
+
+
+def _rate_in_time(trial: Trial, area: str, units: int) -> tuple[np.ndarray, np.ndarray]:
+    """Middles of bins, ms, and the mean rate of an area's units in each, Hz."""
+    edges = np.arange(0.0, trial.duration + 1e-6, RATE_BIN)
+    counts, _ = np.histogram(trial.spikes[area][0], bins=edges)
+    return edges[:-1] + RATE_BIN / 2, counts / units / (RATE_BIN / 1000.0)
+
+
+def _goodness_in_time(trial: Trial, area: str) -> np.ndarray:
+    """Σ of squared traces, of all blocks of an area together, at each sample."""
+    return np.square(trial.traces[area], dtype=float).sum(1)
+
+
+def _is_true(trial: Trial) -> bool:
+    return trial.shown_label == trial.true_label
 
 
 def _mark(axes: Axes, place: float, values: np.ndarray, colour: str, label: str = "") -> None:

@@ -87,6 +87,34 @@ def test_the_pool_unit_holds_the_mean_square_of_its_areas_traces(neurons):
     np.testing.assert_allclose(np.asarray(squares.m)[0], expected, rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize("neurons", KINDS.values(), ids=KINDS)
+def test_a_recording_has_each_spike_of_brian2_in_its_time_step(neurons):
+    import brian2
+
+    engine = SpikingEngine(EVERYTHING, RateDynamics(steps=3), neurons, "numpy")
+    state, image = engine.start(0, [0]), digits(1)
+    label = {"label": torch.eye(10)[None, None, :1]}
+    seen = engine.record(state, image, label)
+    rows = {**engine.look(state, image).images, "label": label["label"] * 10**0.5}
+    biases, weights = engine.backend._given(state, 0)
+    with brian._quiet("numpy"):
+        handles = brian.build(engine, 3, {area: row.view(1, -1).double().numpy() for area, row in rows.items()})
+        for name, synapses in handles.projections.items():
+            synapses.w = weights[name]
+        for area, group in handles.biases.items():
+            group.b = biases[area]
+        groups = {thing.name: thing for thing in handles.network.objects}
+        monitors = {area: brian2.SpikeMonitor(groups[f"area{n}"]) for n, area in enumerate(engine.net)}
+        handles.network.add(*monitors.values())
+        handles.network.run(brian._duration(engine, 3, 1), namespace={})
+    for area, monitor in monitors.items():
+        theirs = np.zeros((brian.period(engine.clock) + 1, engine.units[area]), dtype=bool)  # and a step of the next
+        theirs[np.rint(np.asarray(monitor.t / brian2.ms) / neurons.time_step).astype(int), np.asarray(monitor.i)] = True
+        theirs = theirs[: engine.clock.whole]
+        assert theirs.any()
+        np.testing.assert_array_equal(seen.spikes[area][0, 0, 0].numpy(), theirs, err_msg=area)
+
+
 @COMPILER
 @pytest.mark.slow
 @pytest.mark.timeout(900)

@@ -197,7 +197,7 @@ with open_results(sys.argv[1]) as tree:
 def test_what_is_missing_from_a_row(log):
     log.declare("a", variables=VARIABLES)
     log.append("a", {"updates": 5})
-    group = log._file["a"]
+    group = log.file["a"]
     assert np.isnan(group["goodness"][0]).all() and group["stage"].asstr()[0] == "" and group["probe"][0] == 0
     with pytest.raises(CortexffError, match="updates: a whole number cannot be missing"):
         log.append("a", {"stage": "wake"})
@@ -220,7 +220,7 @@ def test_growing_along_a_text(log):
 def test_a_variable_is_told_as_it_was_declared(log):
     log.declare("a", variables=VARIABLES)
     log.write("a", "x", np.ones(2), Variable(("input",), "mV", "x", "x²", "f8", "updates"))
-    told = {name: variable_of(log._file["a"][name]) for name in (*VARIABLES, "x")}
+    told = {name: variable_of(log.file["a"][name]) for name in (*VARIABLES, "x")}
     assert told == {**VARIABLES, "x": Variable(("input",), "mV", "x", "x²", "f8", "updates")}
 
 
@@ -228,7 +228,7 @@ def test_writing_again_replaces(log):
     weights = Variable(("target", "source"), "1", "weights")
     log.write("weights", "V1", np.zeros((2, 3)), weights)
     log.write("weights", "V1", np.ones((2, 3)), weights)
-    np.testing.assert_array_equal(log._file["weights/V1"], np.ones((2, 3)))
+    np.testing.assert_array_equal(log.file["weights/V1"], np.ones((2, 3)))
     with pytest.raises(CortexffError, match=r"shape \(4, 3\) cannot replace \(2, 3\)"):
         log.write("weights", "V1", np.ones((4, 3)), weights)
     with pytest.raises(CortexffError, match="4 entries along 'target', which has 2"):
@@ -244,9 +244,9 @@ def test_writing_again_replaces(log):
 def test_large_rows_are_cut_into_chunks(tmp_path):
     with Log.create(tmp_path / "run.h5", {}, {"unit": range(600), "input": range(700)}) as log:
         log.declare("a", variables={"activity": Variable(("probe", "input", "unit"), "1", "activity")})
-        assert np.prod(log._file["a/activity"].chunks) * 4 <= 2**20
+        assert np.prod(log.file["a/activity"].chunks) * 4 <= 2**20
         log.append("a", {"activity": np.full((700, 600), 3)})
-        assert (log._file["a/activity"][0] == 3).all()
+        assert (log.file["a/activity"][0] == 3).all()
 
 
 @pytest.mark.parametrize(
@@ -266,14 +266,14 @@ def test_a_row_that_does_not_fit_is_refused_whole(log, cells, message):
     log.append("a", row(0))
     with pytest.raises(CortexffError, match=message):
         log.append("a", {**row(1), **cells})
-    assert {len(log._file["a"][name]) for name in VARIABLES} == {1}
+    assert {len(log.file["a"][name]) for name in VARIABLES} == {1}
 
 
 def test_a_row_that_fails_in_the_middle_is_taken_back(log):
     log.declare("a", variables=VARIABLES)
     with pytest.raises(ValueError, match="NULL"):
         log.append("a", {**row(0), "stage": "no\0text"})
-    assert {len(log._file["a"][name]) for name in VARIABLES} == {0}
+    assert {len(log.file["a"][name]) for name in VARIABLES} == {0}
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from cortexff import sonata
 from cortexff.environment import now
 from cortexff.errors import CortexffError
 from cortexff.graph import load_model
-from cortexff.log import Log, open_results
+from cortexff.log import Log, open_file, open_results
 from cortexff.protocol import provenance, table
 from cortexff.protocol.checkpoint import path_for
 from cortexff.protocol.merge import merge
@@ -119,6 +120,19 @@ def test_shards_join_into_the_cohort(folder, tmp_path):
         assert tree["max/deprived"]["fp_neg"].dims == ("probe", "subject")
         assert tree["max/deprived"]["goodness_by_stimulus"].sizes["subject"] == 4
     assert len(rows) == 12 and list(tmp_path.iterdir()) == [tmp_path / "joined.h5"]
+
+
+def test_spikes_of_shards_follow_one_another_as_in_the_whole(tmp_path):
+    spiking = {"kind": "spiking", "spiking": {"backend": "torch"}}
+    looked = {"phase": "rest", "updates": 0, "probe_images": 3, "engine": spiking}
+    changes = {"raster": 2, "stages": {"growing": {"updates": 2, "until": None}, "deprivation": looked}}
+    run(tmp_path / "whole.h5", **changes)
+    parts = [run(tmp_path / f"{variant}.h5", None, [variant], **changes) for variant in ("max", "min")]
+    merge(parts[::-1], tmp_path / "joined.h5")
+    same(tmp_path / "joined.h5", tmp_path / "whole.h5")
+    with open_file(tmp_path / "joined.h5") as file:
+        assert [one.variant for one in sonata.trials(file)] == 4 * ["max"] + 4 * ["min"]
+        assert file.attrs["magic"] == sonata.MAGIC
 
 
 def test_nothing_is_overwritten_unless_asked(folder, tmp_path):

@@ -1,14 +1,15 @@
 """A sheet is drawn from any log of a run, shows what it says, and is the same each time."""
 
+import itertools
 import json
 
 import numpy as np
 import pytest
 
-from cortexff import plots
+from cortexff import plots, sonata
 from cortexff.errors import CortexffError
 from cortexff.graph import load_model
-from cortexff.log import Log
+from cortexff.log import Log, open_file
 from cortexff.protocol.probe import STIMULUS_VARIABLES
 from cortexff.protocol.runner import measured, row_variables
 from cortexff.protocol.schedule import load_protocol
@@ -128,8 +129,38 @@ def test_spikes_have_a_sheet_beside_the_rates_that_they_stand_for(tmp_path):
     assert tmp_path / "run_spikes.svg" in plots.draw(log)
     text = (tmp_path / "run_spikes.svg").read_text()
     words = ["Error − rates (points)", "Firing rate (Hz)", "Correlation with rates", "spikes", "leaky", *AREAS]
+    words += ["Synchrony χ²", "Irregularity CV2", "OFF share of time", "Spikes/decision"]
     assert [word for word in words if word not in text] == []
     assert ">rates<" not in text
+
+
+def test_spikes_of_a_run_before_single_ones_were_measured_are_drawn(tmp_path):
+    log = write_log(tmp_path / "run.h5", "rate_vs_spiking", dict.fromkeys(("rates", "spikes"), ONCE), 3)
+    with open_file(log, "r+") as file:
+        for name in ("synchrony", "irregularity", "off_share", "spikes_to_decision"):
+            del file[f"max/spikes/{name}"]
+    plots.draw(log)
+    text = (tmp_path / "run_spikes.svg").read_text()
+    assert "Firing rate (Hz)" in text and "Synchrony" not in text
+
+
+def test_spikes_that_were_kept_have_a_sheet(tmp_path):
+    """A label is shown as true and as wrong; areas that the file knows by another name are drawn too."""
+    conditions = dict.fromkeys(("development", "rates", "spikes", "leaky"), ONCE)
+    path = write_log(tmp_path / "run.h5", "rate_vs_spiking", conditions, 3)
+    random = np.random.default_rng(0)
+    with Log.reopen(path) as log:
+        for condition, stimulus, shown in itertools.product(("spikes", "leaky"), (0, 1), (0, 1)):
+            times = np.sort(random.random(400) * 90)
+            spikes = {area: (times, random.integers(0, 10, 400)) for area in ("retina", *AREAS, "label")}
+            traces = {area: random.random((20, 200)) for area in AREAS}
+            trial = sonata.Trial("max", condition, 0, stimulus, 0, shown, 40.0, 98.0, spikes, traces)
+            sonata.append(log, trial)
+    assert tmp_path / "run_raster.svg" in plots.draw(path)
+    text = (tmp_path / "run_raster.svg").read_text()
+    words = ["spikes", "leaky", "retina", *AREAS, "label", "V1, true label", "V2, wrong label", "Goodness / θ", "ms"]
+    assert [word for word in words if word not in text] == []
+    assert "label_area" not in text
 
 
 @pytest.mark.parametrize("write", [sleep_log, learning_log])

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from cortexff import sonata
 from cortexff.engines.rate import RateEngine
 from cortexff.errors import CortexffError
 from cortexff.graph import parse_model
-from cortexff.log import Log
+from cortexff.log import Log, open_file
 from cortexff.protocol.checkpoint import path_for
 from cortexff.protocol.lesson import Lessons
 from cortexff.protocol.runner import Interrupted, Listener, Run, check_fit, plan
@@ -354,14 +355,37 @@ def test_a_net_may_grow_up_in_rates_and_be_looked_at_in_spikes(tmp_path):
 
 
 def test_an_interrupted_life_in_spikes_goes_on_as_if_nothing_had_been(tmp_path):
-    protocol = protocol_of({"engine": SPIKES})
+    protocol = protocol_of({"engine": SPIKES, "raster": 1})
     whole, broken = tmp_path / "whole.h5", tmp_path / "broken.h5"
     live(whole, protocol)
-    asked = iter([False] * 5 + [True])
-    with pytest.raises(Interrupted):
-        live(broken, protocol, listener=Listener(stop=lambda: next(asked)))
-    live(broken, protocol, resume=True)
-    assert_same_results(broken, whole)
+    for before in (5, 9):
+        asked = iter([False] * before + [True])
+        with pytest.raises(Interrupted):
+            live(broken, protocol, listener=Listener(stop=lambda: next(asked)))  # noqa: B023
+        live(broken, protocol, resume=True)
+        assert_same_results(broken, whole)
+        broken.unlink()
+
+
+def test_spikes_are_kept_of_the_first_subject_at_the_end_of_each_condition_that_spikes(tmp_path):
+    protocol = protocol_of({"stages": {"frozen": {"engine": SPIKES, "probe_images": 8}}, "raster": 2})
+    live(tmp_path / "run.h5", protocol)
+    with open_file(tmp_path / "run.h5") as file:
+        trials = list(sonata.trials(file))
+    wrong = [(one.condition, one.stimulus, one.true_label, one.shown_label) for one in trials]
+    assert wrong == [
+        (condition, stimulus, stimulus, shown)
+        for condition in ("frozen", "recovered")
+        for stimulus in (0, 1)
+        for shown in (stimulus, (stimulus + 1) % LABELS)
+    ]
+    assert all(one.variant == "max" and one.subject_number == 0 for one in trials)
+    for one in trials:
+        assert 0 < one.label_at < one.duration
+        assert one.traces.keys() == {"V1", "V2"} and one.spikes.keys() == {"retina", "V1", "V2", "label_area"}
+    live(tmp_path / "second.h5", protocol, subjects=[1])
+    with open_file(tmp_path / "second.h5") as file:
+        assert list(sonata.trials(file)) == []
 
 
 def test_conditions_begin_where_the_one_before_ended(tmp_path):

@@ -157,6 +157,9 @@ def test_a_stage_changes_only_what_it_names_of_the_engine(tmp_path):
     ("changes", "words"),
     [
         (["measures=[spikes]"], "measures has spikes, but in no stage engine.kind is spiking"),
+        (["raster=2"], "raster keeps spikes, but in no stage engine.kind is spiking"),
+        (["engine.kind=spiking", "raster=2", "engine.steps=0"], "raster needs labels and steps"),
+        (["engine.kind=spiking", "raster=2", "variants.trials={}"], "variant trials has the name under which"),
         (["engine.spiking.firing_rate=40"], "engine.kind is rate in every stage"),
         (["engine.kind=spiking", "stimuli.negatives=other_context"], "not known to spiking units"),
         (["engine.kind=spikes"], "allowed"),

@@ -189,6 +189,10 @@ def test_a_metric_without_a_name_in_words_keeps_its_own():
     assert (table.label("fp_neg"), table.label("wake_drive")) == ("hallucination rate, negative data", "wake_drive")
 
 
+def test_what_is_a_percentage_is_one_of_a_single_area_too():
+    assert table.is_percent("off_share") and table.is_percent("off_share[V1]") and not table.is_percent("rate[V1]")
+
+
 def test_what_a_condition_does_not_measure_has_no_row(tmp_path):
     """Such as firing rates, in a run of which a condition has rates and the others spikes."""
     path = log_of(tmp_path / "run.h5")

@@ -9,6 +9,7 @@ from cortexff.engines.neurons import FLOOR, Clockwork, Neurons
 from cortexff.engines.spiking import SpikingEngine
 from cortexff.engines.state import RateDynamics
 from cortexff.engines.twin import Membranes, Simulation
+from cortexff.equations.normalization import length_normalization
 
 KINDS = {
     "integrate and fire": Neurons(),
@@ -126,3 +127,27 @@ def test_an_area_is_divided_by_the_length_of_its_traces_down_to_a_floor():
     trace = torch.rand(1, 1, 1, 30) + 0.5
     simulation.units["V1"].before.copy_(trace)
     assert simulation._gain("V1", 0).item() == pytest.approx(trace.square().mean().item() ** -0.5)
+
+
+@every_kind
+def test_a_recording_has_the_spikes_that_are_counted(neurons):
+    """Of hidden areas as the last moment counts them, of clamped ones at the rate that they are clamped to."""
+    engine, images, labels = engine_of(neurons), images_of(3), {"label": torch.eye(4)[None, None]}
+    state = engine.start(0, [0, 1])
+    seen = engine.record(state, images, labels)
+    *_, last = engine.settle(state, engine.look(state, images), labels)
+    step = neurons.time_step / 1000.0
+    for area, units in engine.units.items():
+        assert seen.spikes[area].shape == (2, 3, 4, engine.clock.whole, units) and seen.spikes[area].dtype == torch.bool
+        if area in engine.areas:
+            assert torch.equal(seen.spikes[area].sum((-1, -2)), last.spikes[area].long())
+            # Traces are what spikes leave behind.
+            trace = torch.zeros_like(seen.traces[area][..., 0, :])
+            for time in range(engine.clock.whole):
+                trace = neurons.keep * trace + neurons.jump * seen.spikes[area][..., time, :]
+                torch.testing.assert_close(seen.traces[area][..., time, :], trace, rtol=0, atol=1e-4)
+    pixels = length_normalization(images["retina"][0, :, 0])
+    count = seen.spikes["retina"][0, :, 0].sum(1)
+    assert (count - neurons.firing_rate * pixels * engine.clock.whole * step).abs().max() <= 1.0
+    assert not seen.spikes["label"][..., : seen.label_at, :].any()
+    assert (seen.spikes["label"].any(-2) == torch.eye(4, dtype=torch.bool)).all()

@@ -20,7 +20,7 @@ from cortexff.engines.gradients import AreaGradient, Gradients
 from cortexff.engines.neurons import Clockwork, Neurons, check_neurons, round_down
 from cortexff.engines.rate import RateEngine
 from cortexff.engines.state import Activity, Moment, RateDynamics, RateState
-from cortexff.engines.twin import Simulation
+from cortexff.engines.twin import Recording, Simulation, record
 from cortexff.engines.workspace import Take
 from cortexff.environment import compiler
 from cortexff.equations.normalization import length_normalization
@@ -171,7 +171,7 @@ class SpikingEngine(RateEngine):
 
     def look(self, state: RateState, images: Mapping[str, Tensor]) -> SpikingPercept:
         """As :meth:`RateEngine.look`; raises CortexffError for a pixel that no unit could tell by its spikes."""
-        clamped = {area: length_normalization(image.float()) for area, image in images.items()}
+        clamped = _normalized(images)
         for area, image in clamped.items():
             if not image.numel():  # of a rank that has no cases
                 continue
@@ -200,10 +200,13 @@ class SpikingEngine(RateEngine):
             spikes = {area: counts[number] for area, counts in seen.spikes.items()}
             yield Moment(step, 0, self.areas, activity, activity, {}, {}, spikes)
 
+    def record(self, state: RateState, images: Mapping[str, Tensor], context: Mapping[str, Tensor]) -> Recording:
+        """Presentations time step by time step; by the twin, whatever the backend."""
+        return record(self, state, self.look(state, images).images, _normalized(context))
+
     def _show(self, state: RateState, percept: SpikingPercept, context: Mapping[str, Tensor], steps: int) -> Course:
-        clamped = {area: length_normalization(given.float()) for area, given in context.items()}
         begun = None if percept.seen is None else percept.seen.begun
-        percept.seen = self.backend.show(state, percept.images, clamped, steps, begun)
+        percept.seen = self.backend.show(state, percept.images, _normalized(context), steps, begun)
         return percept.seen
 
     def _gradients(
@@ -257,6 +260,11 @@ class SpikingEngine(RateEngine):
                 projection.hear(rings[name], places[source], rows)
         active = {area: trace.clone() for area, trace in activity.items()}
         return Moment(step, 0, self.areas, active, activity, rings, places, judged=now)
+
+
+def _normalized(given: Mapping[str, Tensor]) -> Activity:
+    """Area → what it is clamped to, of length 1."""
+    return {area: length_normalization(clamped.float()) for area, clamped in given.items()}
 
 
 class Average:

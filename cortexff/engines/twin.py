@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,7 +20,7 @@ from cortexff.graph import afferents
 
 if TYPE_CHECKING:
     from cortexff.engines.spiking import SpikingEngine
-    from cortexff.engines.state import RateState
+    from cortexff.engines.state import Activity, RateState
 
 
 class Membranes:
@@ -183,3 +183,45 @@ class Simulation:
         trace = self.units[area].trace(step)
         mean_square = torch.linalg.vector_norm(trace, dim=-1, keepdim=True).square_().div_(trace.shape[-1])
         return mean_square.clamp_(min=FLOOR).rsqrt_()
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Presentations time step by time step.
+
+    spikes    area, hidden or clamped → whether a unit spikes: (subjects, cases, versions, time steps, units)
+    traces    hidden area → traces at the end of a time step, of the same shape
+    label_at  the time step in which label and feedback begin
+    """
+
+    spikes: dict[str, Tensor]
+    traces: dict[str, Tensor]
+    label_at: int
+
+
+def record(engine: SpikingEngine, state: RateState, images: Activity, context: Activity) -> Recording:
+    """Whole presentations, with the engine's number of iterations after the bottom-up pass.
+
+    images, context  area → what it is clamped to, normalized
+    """
+    clock, neurons, simulation = engine.clock, engine.neurons, Simulation(engine, state, images)
+    subjects = len(next(iter(state.biases.values())))
+    cases, versions = (max(given.shape[axis] for given in (*images.values(), *context.values())) for axis in (1, 2))
+    parts: dict[str, list[Tensor]] = {area: [] for area in (*images, *engine.areas, *context)}
+    silent = torch.zeros(1, device=engine.device)  # a label that is yet to come
+    for begin in range(0, clock.whole, clock.half):
+        if begin == clock.bottom_up:
+            simulation = simulation.with_context(state, context)
+        simulation.advance(bottom_up_only=begin < clock.bottom_up)
+        for area, seen in parts.items():
+            shape = (subjects, clock.half, cases, versions, engine.units[area])
+            now = simulation.units[area].traces if area in simulation.units else silent
+            seen.append(now.expand(shape).clone())
+    spikes, traces = {}, {}
+    for area, seen in parts.items():
+        now = torch.cat(seen, dim=1).movedim(1, 3)
+        before = torch.nn.functional.pad(now, (0, 0, 1, -1))
+        spikes[area] = (now - neurons.keep * before) / neurons.jump > 0.5
+        if area in engine.areas:
+            traces[area] = now
+    return Recording(spikes, traces, clock.bottom_up)

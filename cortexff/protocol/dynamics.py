@@ -48,6 +48,27 @@ MEASURES = {
         "events": Variable(
             _PROBE, "events", "synaptic events of hidden areas to try an image with every label", "Σ spikes × fan-out"
         ),
+        "spikes_to_decision": Variable(
+            _PROBE, "spikes", "spikes of hidden areas to try an image with every label", "until argmax_k stays"
+        ),
+        "synchrony": Variable(
+            _AREA,
+            "1",
+            "share of variance in time that the units of an area have in common (χ²), real data",
+            "Var_t(mean_j r) / mean_j Var_t(r), from the first step of the readout on",
+        ),
+        "irregularity": Variable(
+            _AREA,
+            "1",
+            "difference of successive intervals between spikes (CV2), 0 a clock, 1 Poisson, real data",
+            "E[2|I' − I| / (I' + I)], from the first step of the readout on",
+        ),
+        "off_share": Variable(
+            _AREA,
+            "1",
+            "share of time that a block is nearly silent (OFF periods), real data",
+            "P(spikes in half an iteration ≤ a tenth of their mean), from the first step of the readout on",
+        ),
         "goodness_correlation": Variable(
             _PROBE, "1", "correlation with rates of the same weights, of goodness", "over images and labels, Σ_areas G"
         ),
@@ -97,13 +118,19 @@ class Spikes:
     def __init__(self, versions: Tensor, last: int) -> None:
         self.versions, self.last = versions, last
         self.found: dict[str, Tensor] = {}
+        self.by_step: list[Tensor] = []  # spikes of all hidden areas, with all versions
 
     def see(self, moment: Moment) -> None:
         """Take in a moment of the spiking units."""
+        self.by_step.append(sum(moment.spikes[area].sum(-1) for area in moment.areas))
         if moment.step == self.last:
             for area in moment.areas:
                 self.found[f"spikes/{area}"] = moment.spikes[area].sum(-1)
                 self.found[f"state/{area}"] = _of(moment.activity[area], self.versions).clone()
+
+    def decided(self, steps: Tensor) -> None:
+        """Take in the step of each case, (subjects, cases), from which its label stays."""
+        self.found["spikes_to_decision"] = torch.stack(self.by_step).gather(0, steps[None] - 1)[0]
 
     def see_rates(self, moment: Moment) -> None:
         """Take in a moment of the rates, once the spiking units have been seen."""
@@ -118,7 +145,7 @@ def spikes(whole: Mapping[str, np.ndarray], engine: RateEngine) -> dict[str, np.
     """The variables of that measure, (subjects,) or (subjects, areas), from :class:`Spikes` of all cases.
 
     ``whole`` has the goodness of rates too, ``rates``, and of spiking units, ``goodness/AREA``. Of a stage of
-    rates all is NaN.
+    rates all is NaN. What single spikes tell is added by ``trials.py``.
     """
     areas, subjects = engine.areas, len(whole[f"goodness/{engine.areas[0]}"])
     if not isinstance(engine, SpikingEngine):
@@ -135,6 +162,7 @@ def spikes(whole: Mapping[str, np.ndarray], engine: RateEngine) -> dict[str, np.
         "firing_rate": np.stack([engine.neurons.firing_rate * whole[f"rate/{a}"].mean(1) for a in areas], axis=-1),
         "spikes": sum(count.values()),
         "events": sum(count[area] * fan_out[area] for area in areas),
+        "spikes_to_decision": whole["spikes_to_decision"].mean(1),
         "goodness_correlation": np.array(
             [np.corrcoef(g.ravel(), r.ravel())[0, 1] for g, r in zip(goodness, whole["rates"], strict=True)]
         ),

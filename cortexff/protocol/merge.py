@@ -19,6 +19,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from cortexff import sonata
 from cortexff.errors import CortexffError
 from cortexff.log import Log, open_file, variable_of
 from cortexff.protocol import table
@@ -56,6 +57,9 @@ def merge(paths: Sequence[str | Path], out: str | Path, overwrite: bool = False)
                 parts = _parts(files, variant, protocol)
                 for condition in protocol.conditions:
                     _join(log, f"{variant}/{condition}", parts, protocol.variant(variant))
+                for trial in itertools.chain(*(sonata.trials(part) for part in parts)):
+                    if trial.variant == variant:
+                        sonata.append(log, trial)
             log.flush()
             rows = table.build(partial, protocol, first.attrs["protocol_name"], first.attrs["preset"])
             table.write(log, rows)
@@ -78,7 +82,7 @@ def _provenance(files: Sequence[h5py.File]) -> dict[str, Any]:
     about = [dict(file.attrs) for file in files]
     versions = [json.loads(attributes["versions"]) for attributes in about if "versions" in attributes]
     together = {name: [attributes[name] for attributes in about if name in attributes] for name in MAY_DIFFER}
-    left_out = ("Conventions", "log_format", "status", "seconds")
+    left_out = ("Conventions", "log_format", "status", "seconds", "magic", "version")
     seconds = [attributes["seconds"] for attributes in about if "seconds" in attributes]
     return {
         **{name: value for name, value in about[0].items() if name not in left_out},

@@ -23,7 +23,7 @@ from cortexff.description import parse, read_text
 from cortexff.errors import CortexffError
 from cortexff.log import open_file
 from cortexff.protocol.schedule import load_protocol
-from cortexff.protocol.table import PERCENT, Row, aligned, cell, label, quantity
+from cortexff.protocol.table import Row, aligned, cell, is_percent, label, quantity
 from cortexff.resources import find, names
 
 FOLDER = Path("results") / "paper"
@@ -180,7 +180,7 @@ def _variants(run: KeptRun) -> list[str]:
 
 
 def _named(metric: str) -> str:
-    return label(metric) + (", %" if metric in PERCENT else "")
+    return label(metric) + (", %" if is_percent(metric) else "")
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -23,7 +23,7 @@ from cortexff.engines.rate import RateEngine
 from cortexff.engines.spiking import SpikingEngine
 from cortexff.engines.state import Moment, RateState
 from cortexff.log import Variable
-from cortexff.protocol import dynamics
+from cortexff.protocol import dynamics, trials
 from cortexff.protocol.presentation import Presentation
 from cortexff.random_streams import generator
 from cortexff.stimuli.pixels import shuffled_pixels
@@ -182,8 +182,11 @@ def measure(
     chunks = _chunks(len(softmax.weights) * probe.versions, len(probe.labels))
     parts = [_measure_cases(engine, state, softmax, probe, cases, steps, counted, measures) for cases in chunks]
     whole = _whole(parts, probe)
+    of_trials = {}
+    if "spikes" in measures and isinstance(engine, SpikingEngine):
+        of_trials = trials.of_real_data(engine, state, probe.presentation, probe.images, probe.labels, steps[0])
     with np.errstate(invalid="ignore", over="ignore"):  # a diverged network is told by its NaN
-        return _summary(engine, whole, probe, blocks, counted, measures)
+        return _summary(engine, whole, probe, blocks, counted, measures, of_trials)
 
 
 def measure_softmax(
@@ -275,6 +278,7 @@ def _measure_cases(
     choice = by_step.argmax(-1)
     # Walking back from the last step: how many steps hold the final choice without a break?
     settled = (choice == choice[-1]).flip(0).cumprod(0).sum(0)
+    decision_steps = len(by_step) - settled + 1
 
     noise = probe.noise[:, cases].to(engine.device)
     noisy, true = (
@@ -293,6 +297,7 @@ def _measure_cases(
     believed = readout.belief(softmax, readout.softmax_heard(engine, percept))
     more = course.arrays() if "oscillation" in measures else {}
     if spiking:
+        spikes.decided(decision_steps)
         rates = engine.rates
         heard = rates.look(state, shown)
         beside = readout.goodness_trace(rates, state, heard, context, rates.areas, spikes.see_rates, steps[1])
@@ -305,7 +310,7 @@ def _measure_cases(
     return {
         "evidence": readout.evidence(engine, {area: goodness[area] for area in counted}),
         "belief": believed.expand(subjects, -1, -1),
-        "decision_steps": len(by_step) - settled + 1,
+        "decision_steps": decision_steps,
         **{f"goodness/{area}": good for area, good in goodness.items()},
         **{f"noise/{area}": readout.window(steps_of, steps)[:, :, 0] for area, steps_of in noise_trace.items()},
         **more,
@@ -320,6 +325,7 @@ def _summary(
     blocks: int,
     counted: Sequence[str],
     measures: Collection[str],
+    of_trials: Mapping[str, np.ndarray],
 ) -> Measurement:
     evidence, belief, labels = whole["evidence"], whole["belief"], probe.labels.numpy()
     subjects, cases, versions = evidence.shape
@@ -376,7 +382,7 @@ def _summary(
     if "oscillation" in measures:
         row |= dynamics.oscillation(whole, engine.areas)
     if "spikes" in measures:
-        row |= dynamics.spikes(whole, engine)
+        row |= {**dynamics.spikes(whole, engine), **of_trials}
     sane = np.isfinite(evidence).all((1, 2)) & np.isfinite(p_bar_noise).all(1)
     row = {name: np.where(sane.reshape(-1, *[1] * (value.ndim - 1)), value, np.nan) for name, value in row.items()}
     stimuli = {

@@ -13,7 +13,7 @@ import networkx as nx
 import numpy as np
 import torch
 
-from cortexff import readout
+from cortexff import readout, sonata
 from cortexff.engines import ranks
 from cortexff.engines.backprop import BackpropEngine, Regularizers
 from cortexff.engines.neurons import Neurons, check_neurons
@@ -49,6 +49,7 @@ from cortexff.protocol.schedule import (
     split_metric,
     stage_lengths,
 )
+from cortexff.protocol.trials import trials
 from cortexff.stimuli.images import Images
 
 ROW_VARIABLES = {
@@ -100,7 +101,7 @@ class Position:
     segment  number of the stage in the plan: all variants, conditions and stages in order
     updates  updates of that stage that are over
     active   places of the subjects that the stage still trains
-    rows     group → rows logged
+    rows     group → rows logged; ``trials`` too
     """
 
     segment: int = 0
@@ -303,6 +304,8 @@ class Run:
                 self.log.write(segment.group, name, values, STIMULUS_VARIABLES[name])
             for name, picture in self._pictures(engine, protocol, segment, everyone):
                 self.log.write(segment.group, name, picture, PICTURES[name])
+        if protocol.raster and segment.last and isinstance(engine, SpikingEngine) and self.subjects[0] == 0:
+            self._keep_spikes(engine, protocol, segment, everyone)
 
     def _put_back(self, everyone: Cohort, cohort: Cohort) -> None:
         if cohort is not everyone and self.position.active:
@@ -351,6 +354,13 @@ class Run:
             yield "image_examples", probe.images[:EXAMPLES].numpy()
             yield "hybrid_examples", probe.hybrids[:, :EXAMPLES].numpy()
 
+    def _keep_spikes(self, engine: SpikingEngine, protocol: Protocol, segment: Segment, everyone: Cohort) -> None:
+        probe, count = self._stimuli(segment.stage.probe_on, segment.stage.probe_images, protocol.seed), protocol.raster
+        shown = (self.presentation, probe.images[:count], probe.labels[:count])
+        for trial in trials(engine, everyone.state.select([0]), *shown, segment.variant, segment.condition, 0):
+            sonata.append(self.log, trial)
+        self.position.rows["trials"] = self.log.length("trials")
+
     @lru_cache(maxsize=4)  # noqa: B019  (a run lives as long as its process)
     def _stimuli(self, which: str, count: int | None, seed: int) -> Probe:
         images = getattr(self.images, f"{which}_images")[:count]
@@ -381,6 +391,7 @@ class Run:
         self.position = Position(**position)
         for segment in self.segments:
             self.log.truncate(segment.group, self.position.rows.get(segment.group, 0))
+        sonata.truncate(self.log, self.position.rows.get("trials", 0))
         device = torch.device(self.device)
         cohorts: dict[str, dict[str, np.ndarray]] = {}
         for path, array in arrays.items():

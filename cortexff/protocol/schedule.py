@@ -247,6 +247,9 @@ class Protocol(Common):
     # Measured at every probe beside the rest: how far drives from above and below cancel (§3.5); oscillations (§3.4);
     # firing rates, spikes and how far they say what rates with the same weights say.
     measures: list[Literal["cancellation", "oscillation", "spikes"]] = []
+    # Images of which every spike of the first subject is kept at the end of each condition that spikes, with their true
+    # label and with another.
+    raster: Count = 0
     receptive_fields: Count = 0  # units of the first hidden area whose weights from the image are kept, and drawn
     stages: Annotated[dict[Name, Stage], Field(min_length=1)]
     conditions: Annotated[dict[Name, Condition], Field(min_length=1)]
@@ -315,6 +318,15 @@ class Protocol(Common):
         spiking = "spiking" in kinds
         if "spikes" in self.measures and not spiking:
             raise Mistake("measures has spikes, but in no stage engine.kind is spiking", "measures")
+        if self.raster and not spiking:
+            raise Mistake("raster keeps spikes, but in no stage engine.kind is spiking", "raster")
+        if self.raster and (self.stimuli.labels == "none" or not self.engine.steps):
+            words = "raster needs labels and steps, but stimuli.labels is none or engine.steps is 0: leave it out"
+            raise Mistake(words, "raster")
+        for name in self.variants if self.raster else ():
+            if name in ("spikes", "report", "trials"):
+                words = f"variant {name} has the name under which the results file keeps spikes: give it another"
+                raise Mistake(words, "variants", name)
         if not spiking:
             self._has_no_effect("engine.kind is rate in every stage", "engine", "spiking")
 

@@ -25,6 +25,7 @@ PERCENT = (
     "miss",
     "accuracy_training",
     "accuracy_test",
+    "off_share",
 )
 DIGITS = {
     "err_goodness": 2,
@@ -34,6 +35,8 @@ DIGITS = {
     "loss": 3,
     "spikes": 0,
     "events": 0,
+    "spikes_to_decision": 0,
+    "synchrony": 3,
 }  # decimal places, where not the usual
 KINDS = {"pos": "real data", "neg": "wrong labels", "noise": "noise"}
 LABELS = {
@@ -59,6 +62,10 @@ LABELS = {
     "firing_rate": "firing rate, Hz",
     "spikes": "spikes per image, all labels tried",
     "events": "synaptic events per image, all labels tried",
+    "spikes_to_decision": "spikes to the decision, all labels tried",
+    "synchrony": "synchrony χ²",
+    "irregularity": "irregularity CV2",
+    "off_share": "OFF periods, share of time",
     "goodness_correlation": "correlation with rates, goodness",
     "state_correlation": "correlation with rates, activity",
     **{f"cancellation_{k}": f"share cancelled from above, {v}" for k, v in KINDS.items()},
@@ -98,7 +105,7 @@ def build(results: Path, protocol: Common, name: str, preset: str) -> list[Row]:
     table, rows = protocol.table, []
     with open_file(results) as file:
         for variant, (metric, asked) in itertools.product(protocol.variants, table.metrics.items()):
-            scale = 100.0 if metric in PERCENT else 1.0
+            scale = 100.0 if is_percent(metric) else 1.0
             groups = {c: file[f"{variant}/{c}"] for c in table.conditions}
             # What a condition does not measure, such as spikes among rates, has no row.
             has = [c for c, group in groups.items() if split_metric(metric)[0] in group]
@@ -204,7 +211,7 @@ def _block(rows: Sequence[Row], heading: str) -> str:
     for metric in dict.fromkeys(row.metric for row in rows):
         mine = {row.condition: row for row in rows if row.metric == metric}
         papers = dict.fromkeys(f"{row.paper:g}" for row in mine.values() if not math.isnan(row.paper))
-        name = label(metric) + (" (%)" if metric in PERCENT else "")
+        name = label(metric) + (" (%)" if is_percent(metric) else "")
         cells = [cell(mine[condition]) if condition in mine else "–" for condition in conditions]
         lines.append([name, *cells, *([" / ".join(papers) or "–"] if with_paper else [])])
     return aligned(lines)
@@ -221,7 +228,7 @@ def compare(points: Mapping[str, Sequence[Row]]) -> str:
     """The tables of several runs as one text: the first metric alone, for each variant a line for each run."""
     blocks = []
     first = next(iter(points.values()))[0].metric
-    heading = label(first) + (" (%)" if first in PERCENT else "")
+    heading = label(first) + (" (%)" if is_percent(first) else "")
     for variant in dict.fromkeys(row.variant for rows in points.values() for row in rows):
         found = {
             name: [row for row in rows if (row.variant, row.metric) == (variant, first)]
@@ -236,8 +243,13 @@ def compare(points: Mapping[str, Sequence[Row]]) -> str:
 def quantity(metric: str, condition: str, variant: str) -> str:
     """What a row is about, in words."""
     difference = "−" in condition
-    unit = "" if metric not in PERCENT else ", points" if difference else ", %"
+    unit = "" if not is_percent(metric) else ", points" if difference else ", %"
     return f"{'difference of ' * difference}{label(metric)}{unit}, {condition}, {variant}"
+
+
+def is_percent(metric: str) -> bool:
+    """Whether a metric, or that of an area, is a fraction in the file and a percentage in tables and figures."""
+    return split_metric(metric)[0] in PERCENT
 
 
 def label(metric: str) -> str:
@@ -251,7 +263,7 @@ def cell(row: Row) -> str:
     if math.isnan(row.ours):
         return row.verdict
     signed = "+" if "−" in row.condition else ""
-    digits = DIGITS.get(row.metric, 1 if row.metric in PERCENT else 2)
+    digits = DIGITS.get(split_metric(row.metric)[0], 1 if is_percent(row.metric) else 2)
     mean = f"{row.ours:{signed}.{digits}f}"
     bounds = "" if np.isnan(row.low) else f" [{row.low:.{digits}f}, {row.high:.{digits}f}]"
     count = row.verdict.split(",")[0].replace(" in ", " ") if "−" in row.condition else ""

@@ -1,0 +1,190 @@
+"""Spikes in a results file, as SONATA lays them out (Dai et al. 2020), so that libsonata and bmtk read them.
+
+Trials, presentations of an image with a label, lie one behind the other in a time of their own. ``/spikes/AREA`` says
+when which unit spikes, ``/report/AREA`` gives the trace of each unit every ``SAMPLE`` ms, and the table ``/trials``
+tells when each trial begins and what is shown. An area that is named like a dimension of the file, as ``label`` is,
+goes by ``label_area`` there: xarray opens no file in which the two meet.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import h5py
+import numpy as np
+
+from cortexff.log import Log, Variable, dimension_only
+
+SAMPLE = 5.0  # ms between two samples of a trace; a trial begins on one
+MAGIC, VERSION = np.uint32(0x0A7A), np.array([0, 1], dtype="u4")
+SORTING = h5py.enum_dtype({"none": 0, "by_id": 1, "by_time": 2}, basetype="i1")
+ROWS = 8192  # spikes of a chunk
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A presentation with all its spikes. Times are in ms from its beginning.
+
+    variant, condition, subject_number  whose
+    stimulus                            number of the image among those that were probed
+    true_label, shown_label             of the image; that it is shown with
+    label_at                            when label and feedback begin
+    duration                            of the whole
+    spikes                              area → times, ascending, and the number of the unit that spikes at each
+    traces                              hidden area → (samples, units), one at the beginning and every ``SAMPLE``
+    """
+
+    variant: str
+    condition: str
+    subject_number: int
+    stimulus: int
+    true_label: int
+    shown_label: int
+    label_at: float
+    duration: float
+    spikes: Mapping[str, tuple[np.ndarray, np.ndarray]]
+    traces: Mapping[str, np.ndarray]
+
+
+TRIAL_VARIABLES = {
+    "variant": Variable(("trial",), "1", "variant of the protocol", dtype="str"),
+    "condition": Variable(("trial",), "1", "condition, at its end", dtype="str"),
+    "subject_number": Variable(("trial",), "1", "subject", dtype="i8"),
+    "stimulus": Variable(("trial",), "1", "number of the image among those that were probed", dtype="i8"),
+    "true_label": Variable(("trial",), "1", "true label of the image", dtype="i8"),
+    "shown_label": Variable(("trial",), "1", "label that the image is shown with", dtype="i8"),
+    "start": Variable(("trial",), "ms", "when the image comes", dtype="f8"),
+    "label_at": Variable(("trial",), "ms", "when label and feedback begin", dtype="f8"),
+    "stop": Variable(("trial",), "ms", "when the image goes", dtype="f8"),
+}
+
+
+def append(log: Log, trial: Trial) -> None:
+    """Add a trial behind those that are there."""
+    file, count = log.file, log.length("trials")
+    if not count:
+        log.declare("trials", growing="trial", variables=TRIAL_VARIABLES)
+        file.attrs.update({"magic": MAGIC, "version": VERSION})
+    samples = _samples(file, count)
+    truncate(log, count)  # what is left of one that was cut short
+    start = samples * SAMPLE
+    for area, (times, units) in trial.spikes.items():
+        name = _population(file, area)
+        group = file.get(f"spikes/{name}") or _spikes_of(file, name)
+        kept = len(group["timestamps"])
+        _resize(group, "spikes", kept + len(times))
+        group["timestamps"][kept:] = start + times
+        group["node_ids"][kept:] = units
+    for area, traces in trial.traces.items():
+        name = _population(file, area)
+        group = file.get(f"report/{name}") or _report_of(file, name, traces.shape[1])
+        _resize(group, "report", samples + len(traces))
+        group["data"][samples:] = traces
+    known = {name: getattr(trial, name) for name in TRIAL_VARIABLES if hasattr(trial, name)}
+    times = {"start": start, "label_at": start + trial.label_at, "stop": start + trial.duration}
+    log.append("trials", known | times)
+
+
+def truncate(log: Log, count: int) -> None:
+    """Forget all but so many trials, such as those since the last checkpoint."""
+    if "trials" not in log.file:
+        return
+    log.truncate("trials", count)
+    samples = _samples(log.file, count)
+    for kind in ("spikes", "report"):
+        for group in log.file[kind].values() if kind in log.file else ():
+            _resize(group, kind, samples if kind == "report" else _before(group, samples * SAMPLE))
+    log.flush()
+
+
+def trials(file: h5py.File) -> Iterator[Trial]:
+    """Every trial of a results file, in order; none where no spikes were kept."""
+    if "trials" not in file:
+        return
+    columns = ((name, file["trials"][name]) for name in TRIAL_VARIABLES)
+    table = {name: (column.asstr() if column.dtype.kind == "O" else column)[:].tolist() for name, column in columns}
+    for row in zip(*table.values(), strict=True):
+        about = dict(zip(table, row, strict=True))
+        start, stop = about.pop("start"), about.pop("stop")
+        about |= {"label_at": about["label_at"] - start, "duration": stop - start}
+        spikes = {}
+        for area, group in file["spikes"].items():
+            span = slice(_before(group, start), _before(group, stop))
+            spikes[area] = (group["timestamps"][span] - start, group["node_ids"][span])
+        first = round(start / SAMPLE)
+        span = slice(first, first + samples_of(about["duration"]))
+        yield Trial(
+            **about, spikes=spikes, traces={area: group["data"][span] for area, group in file["report"].items()}
+        )
+
+
+def samples_of(duration: float) -> int:
+    """Samples of a trial's traces; the next one begins where one more would be."""
+    return math.floor(duration / SAMPLE + 1e-6) + 1
+
+
+def _samples(file: h5py.File, count: int) -> int:
+    """Samples of so many trials."""
+    if not count:
+        return 0
+    start, stop = (float(file["trials"][name][count - 1]) for name in ("start", "stop"))
+    return round(start / SAMPLE) + samples_of(stop - start)
+
+
+def _population(file: h5py.File, area: str) -> str:
+    """The name that an area goes by."""
+    return f"{area}_area" if isinstance(file.get(area), h5py.Dataset) else area
+
+
+def _spikes_of(file: h5py.File, name: str) -> h5py.Group:
+    """The group of an area that has not spiked yet."""
+    group = file.create_group(f"spikes/{name}", track_order=True)
+    group.attrs.create("sorting", 2, dtype=SORTING)
+    # Nothing here is compressed: the libsonata of the package index comes without zlib.
+    spike = dimension_only(group, "spike", 0)
+    about = {
+        "timestamps": ("f8", "ms", "when a unit spikes"),
+        "node_ids": ("u8", "1", "number of the unit in its area"),
+    }
+    for name, (dtype, units, meaning) in about.items():
+        dataset = group.create_dataset(name, (0,), dtype, maxshape=(None,), chunks=(ROWS,))
+        dataset.attrs.update({"units": units, "long_name": meaning})
+        dataset.dims[0].attach_scale(spike)
+    return group
+
+
+def _report_of(file: h5py.File, name: str, units: int) -> h5py.Group:
+    """The group of an area whose traces have not been seen yet."""
+    group = file.create_group(f"report/{name}", track_order=True)
+    sample, unit = dimension_only(group, "sample", 0), dimension_only(group, "unit", units)
+    data = group.create_dataset("data", (0, units), "f4", maxshape=(None, units), chunks=(64, units))
+    data.attrs.update({"units": "activity", "long_name": "trace of each unit"})
+    for place, scale in enumerate((sample, unit)):
+        data.dims[place].attach_scale(scale)
+    mapping = group.create_group("mapping", track_order=True)
+    fixed = {
+        "node_ids": (np.arange(units, dtype="u8"), unit),
+        "element_ids": (np.zeros(units, dtype="u4"), unit),
+        "index_pointers": (np.arange(units + 1, dtype="u8"), dimension_only(mapping, "pointer", units + 1)),
+        "time": (np.array([0.0, 0.0, SAMPLE]), dimension_only(mapping, "limit", 3)),  # begin, end, step
+    }
+    for part, (values, scale) in fixed.items():
+        mapping.create_dataset(part, data=values).dims[0].attach_scale(scale)
+    mapping["node_ids"].attrs["sorted"] = np.uint8(1)
+    mapping["time"].attrs["units"] = "ms"
+    return group
+
+
+def _resize(group: h5py.Group, kind: str, rows: int) -> None:
+    for name in ("spike", "timestamps", "node_ids") if kind == "spikes" else ("sample", "data"):
+        group[name].resize(rows, axis=0)
+    if kind == "report":
+        group["mapping/time"][1] = rows * SAMPLE
+
+
+def _before(group: h5py.Group, time: float) -> int:
+    """Number of spikes of an area before a time."""
+    return bisect_left(group["timestamps"], time)
