@@ -69,6 +69,17 @@ POOL = """
 dm/dt = -m*(2/trace - dt/trace**2) : 1                                       # mean square of the traces, exactly
 gain : 1
 spikes : 1
+arrived : 1                                                                  # events, where ROW brings them
+"""
+# Where all units of two areas are joined, a spike adds a row of the weights to what the target hears. As synapses of
+# Brian2 that is a loop over their numbers: some four times slower, and more memory.
+ROW = """
+double bring(const int unit) {{
+    const double* __restrict row = brian::{weights} + static_cast<size_t>(unit)*{units};
+    double* __restrict heard = brian::{heard};
+    for (int target = 0; target < {units}; target++) heard[target] += row[target];
+    return {units};
+}}
 """
 
 
@@ -78,7 +89,7 @@ class Handles:
 
     images       clamped area → values of what is shown
     biases       area → group
-    projections  name → synapses
+    projections  name → what has their weights, ``w``
     traces       area → monitor of mean traces, added up, at the end of every half iteration
     counts       area → monitor of spikes since the image came
     """
@@ -86,16 +97,17 @@ class Handles:
     network: brian2.Network
     images: dict[str, brian2.TimedArray]
     biases: dict[str, brian2.NeuronGroup]
-    projections: dict[str, brian2.Synapses]
+    projections: dict[str, brian2.Synapses | brian2.NeuronGroup]
     traces: dict[str, brian2.StateMonitor]
     counts: dict[str, brian2.StateMonitor]
 
 
-def build(engine: SpikingEngine, steps: int, shown: Mapping[str, np.ndarray]) -> Handles:
+def build(engine: SpikingEngine, steps: int, shown: Mapping[str, np.ndarray], compiled: bool = False) -> Handles:
     """The network of an engine's graph.
 
-    steps  iterations after the bottom-up pass; without any, nothing from above is heard
-    shown  clamped area → (presentations, units), normalized
+    steps     iterations after the bottom-up pass; without any, nothing from above is heard
+    shown     clamped area → (presentations, units), normalized
+    compiled  whether it becomes a program in C++
     """
     neurons, net = engine.neurons, engine.net
     clock = engine.clock_of(steps)
@@ -106,7 +118,9 @@ def build(engine: SpikingEngine, steps: int, shown: Mapping[str, np.ndarray]) ->
     for area, rows in shown.items():
         name = f"image{place[area]}"
         images[area] = namespace[name] = brian2.TimedArray(rows, dt=period(clock) * step, name=name)
-    every = {"dt": step, "method": "euler", "namespace": namespace}
+    # Brian2 makes a clock for every `dt`, and looks at all of them in every time step.
+    clocks = {n: brian2.Clock(n * step, name=f"clock{n}") for n in {1, clock.half, period(clock)}}
+    every = {"clock": clocks[1], "method": "euler", "namespace": namespace}
     for area in shown:
         when = AFTER_BOTTOM_UP if net.nodes[area]["role"] == "context" else "1"
         equations = CLAMPED.format(image=f"image{place[area]}", when=when)
@@ -127,20 +141,26 @@ def build(engine: SpikingEngine, steps: int, shown: Mapping[str, np.ndarray]) ->
             setattr(groups[area], gain, linked)
     for area, group in groups.items():
         group.v0 = group.v = np.array(first_phases(engine.units[area]))
-    projections = {}
+    projections, bringing = {}, []
     for area, heard in inputs.items():
         for one in heard:
-            projections[one.projection] = synapses = brian2.Synapses(
-                groups[one.source],
-                groups[area],
-                "w : 1",
-                on_pre=f"{one.variable}_post += w",
-                delay=(clock.half - 1) * step,
-                name=f"projection{len(projections)}",
-                dt=step,
-            )
-            pairs = _pairs(engine, one.projection)
-            synapses.connect(**({} if pairs is None else dict(zip("ji", pairs, strict=True))))
+            number, pairs = len(projections), _pairs(engine, one.projection)
+            later = {"delay": (clock.half - 1) * step, "name": f"projection{number}", "clock": clocks[1]}
+            source, target = groups[one.source], groups[area]
+            if compiled and pairs is None:
+                weights = brian2.NeuronGroup(len(source) * len(target), "w : 1", name=f"weights{number}")
+                bring = {"bring": _bring(weights, target, one.variable)}
+                synapses = brian2.Synapses(
+                    source, pools[area], on_pre="arrived_post += bring(i)", namespace=bring, **later
+                )
+                synapses.connect()
+            else:
+                weights = synapses = brian2.Synapses(
+                    source, target, "w : 1", on_pre=f"{one.variable}_post += w", **later
+                )
+                synapses.connect(**({} if pairs is None else dict(zip("ji", pairs, strict=True))))
+            projections[one.projection] = weights
+            bringing.append(synapses)
     counting = {
         area: brian2.Synapses(
             groups[area],
@@ -148,13 +168,13 @@ def build(engine: SpikingEngine, steps: int, shown: Mapping[str, np.ndarray]) ->
             on_pre="m_post += jump*(2*r_pre + jump)/units; spikes_post += 1",  # before the reset adds to r
             namespace={**namespace, "units": engine.units[area]},
             name=f"counting{place[area]}",
-            dt=step,
+            clock=clocks[1],
         )
         for area in engine.areas
     }
     for synapses in counting.values():
         synapses.connect()
-    half, image = clock.half * step, period(clock) * step
+    image = clocks[period(clock)]
     for area in engine.areas:
         zero = [
             "r",
@@ -163,24 +183,29 @@ def build(engine: SpikingEngine, steps: int, shown: Mapping[str, np.ndarray]) ->
             *(["rest"] if neurons.neuron == "leaky" else []),
         ]
         fresh = "v = v0; " + "; ".join(f"{variable} = 0" for variable in zero)
-        groups[area].run_regularly(fresh, dt=image, when="start", order=IMAGE_ANEW, name=f"anew{place[area]}")
+        groups[area].run_regularly(fresh, clock=image, when="start", order=IMAGE_ANEW, name=f"anew{place[area]}")
         pools[area].run_regularly(
-            "m = 0; spikes = 0", dt=image, when="start", order=IMAGE_ANEW, name=f"pool_anew{place[area]}"
+            "m = 0; spikes = 0", clock=image, when="start", order=IMAGE_ANEW, name=f"pool_anew{place[area]}"
         )
         pools[area].run_regularly(
-            f"gain = 1/sqrt(clip(m, {FLOOR}, inf))", dt=step, when="start", order=GAIN, name=f"gain{place[area]}"
+            f"gain = 1/sqrt(clip(m, {FLOOR}, inf))",
+            clock=clocks[1],
+            when="start",
+            order=GAIN,
+            name=f"gain{place[area]}",
         )
         if neurons.neuron == "leaky":
             groups[area].run_regularly(
-                LEAKY_CURRENT, dt=step, when="start", order=CURRENT, name=f"current{place[area]}"
+                LEAKY_CURRENT, clock=clocks[1], when="start", order=CURRENT, name=f"current{place[area]}"
             )
     for area in shown:
-        groups[area].run_regularly("v = v0", dt=image, when="start", order=IMAGE_ANEW, name=f"anew{place[area]}")
-    watch = {"record": True, "dt": half, "when": "start", "order": SEEN}
+        groups[area].run_regularly("v = v0", clock=image, when="start", order=IMAGE_ANEW, name=f"anew{place[area]}")
+    watch = {"record": True, "clock": clocks[clock.half], "when": "start", "order": SEEN}
     traces = {a: brian2.StateMonitor(groups[a], "gathered", name=f"traces{place[a]}", **watch) for a in engine.areas}
     counts = {a: brian2.StateMonitor(pools[a], "spikes", name=f"counts{place[a]}", **watch) for a in engine.areas}
-    parts = (groups, pools, projections, counting, traces, counts)
-    network = brian2.Network(*(thing for part in parts for thing in part.values()), name="presentations")
+    parts = (groups, pools, counting, traces, counts)
+    things = (thing for part in parts for thing in part.values())
+    network = brian2.Network(*things, *bringing, name="presentations")
     return Handles(network, images, {a: groups[a] for a in engine.areas}, projections, traces, counts)
 
 
@@ -256,6 +281,18 @@ def _equations(neurons: Neurons, inputs: Iterable[Input]) -> str:
     gains = [f"{gain} : 1 (linked)" for gain in dict.fromkeys(one.gain for one in alike) if gain]
     membrane = INTEGRATE_AND_FIRE if neurons.neuron == "integrate_and_fire" else LEAKY
     return membrane + HIDDEN.format(drive=" + ".join(drive), heard="\n".join([*heard, *gains]))
+
+
+def _bring(weights: brian2.NeuronGroup, target: brian2.NeuronGroup, variable: str) -> brian2.Function:
+    """What a compiled spike does where all units are joined: a function of the number of the unit that spikes."""
+    arrays = [
+        brian2.get_device().get_array_name(group.variables[name])
+        for group, name in ((weights, "w"), (target, variable))
+    ]
+    code = ROW.format(weights=arrays[0], heard=arrays[1], units=len(target))
+    function = brian2.Function(lambda unit: unit, arg_units=[1], return_unit=1, stateless=False)
+    function.implementations.add_implementation("cpp", code, name="bring")
+    return function
 
 
 def _pairs(engine: SpikingEngine, name: str) -> tuple[np.ndarray, np.ndarray] | None:
@@ -514,7 +551,7 @@ def _compile(engine: SpikingEngine, steps: int, units: Mapping[str, int], folder
         brian2.set_device("cpp_standalone", build_on_run=False, directory=place)
         try:
             blank = {area: np.zeros((PRESENTATIONS, count)) for area, count in units.items()}
-            handles = build(engine, steps, blank)
+            handles = build(engine, steps, blank, compiled=True)
             handles.network.run(_duration(engine, steps, PRESENTATIONS), namespace={})
             device = brian2.get_device()
             device.build(directory=place, compile=True, run=False)
