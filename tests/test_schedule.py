@@ -161,6 +161,8 @@ def test_a_stage_changes_only_what_it_names_of_the_engine(tmp_path):
         (["engine.kind=spiking", "raster=2", "engine.steps=0"], "raster needs labels and steps"),
         (["engine.kind=spiking", "raster=2", "variants.trials={}"], "variant trials has the name under which"),
         (["engine.spiking.firing_rate=40"], "engine.kind is rate in every stage"),
+        (["engine.kind=spiking", "engine.spiking.refractory=2"], "engine.spiking.refractory has no effect"),
+        (["engine.kind=spiking", "engine.spiking.membrane_time_constant=9"], "or give leaky"),
         (["engine.kind=spiking", "stimuli.negatives=other_context"], "not known to spiking units"),
         (["engine.kind=spikes"], "allowed"),
         (["stages.awake.engine={steps: 3}"], "unknown key"),

@@ -39,6 +39,9 @@ README_METRICS = (
     "state_correlation",
     "firing_rate[V1]",
     "firing_rate[V2]",
+    "synchrony[V1]",
+    "synchrony[V2]",
+    "spikes_to_decision",
 )
 
 

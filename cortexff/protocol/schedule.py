@@ -316,6 +316,12 @@ class Protocol(Common):
         kinds = [self.engine_of(stage).kind for stage in self.stages.values()]
         kinds += [((changes or {}).get("engine") or {}).get("kind") for changes in self.variants.values()]
         spiking = "spiking" in kinds
+        units = [self.engine_of(stage).spiking for stage in self.stages.values()]
+        if spiking and not any(unit.neuron == "leaky" for unit in units):
+            for key in ("membrane_time_constant", "refractory"):
+                if any(getattr(unit, key) != Spiking.model_fields[key].default for unit in units):
+                    words = f"engine.spiking.{key} has no effect where engine.spiking.neuron is integrate_and_fire"
+                    raise Mistake(f"{words} in every stage: leave it out, or give leaky", "engine", "spiking", key)
         if "spikes" in self.measures and not spiking:
             raise Mistake("measures has spikes, but in no stage engine.kind is spiking", "measures")
         if self.raster and not spiking:
