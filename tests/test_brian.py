@@ -1,6 +1,8 @@
 """Spikes in Brian2 are those of PyTorch; programs are compiled once."""
 
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -46,6 +48,24 @@ def assert_the_same(one: SpikingEngine, other: SpikingEngine, state: RateState, 
 def test_on_numpy_a_graph_with_everything_spikes_as_in_pytorch(neurons):
     ours, theirs = (SpikingEngine(EVERYTHING, RateDynamics(steps=3), neurons, name) for name in ("numpy", "torch"))
     assert_the_same(ours, theirs, ours.start(0, [0, 1]), cases=1)
+
+
+def test_the_backend_can_be_used_in_a_thread_and_leaves_ctrl_c_alone():
+    """As Dask's workers do; Brian2 by itself cannot be imported there."""
+    script = """
+import signal, threading
+before, found = signal.getsignal(signal.SIGINT), []
+def work():
+    from cortexff.engines import brian
+    found.append(brian.brian2.NeuronGroup)
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+assert found and signal.getsignal(signal.SIGINT) is before
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 def test_an_image_leaves_nothing_behind_for_the_next():

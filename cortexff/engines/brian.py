@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -20,7 +21,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import brian2
 import numpy as np
 import torch
 from torch import Tensor
@@ -29,6 +29,13 @@ from cortexff.engines.neurons import FLOOR, Clockwork, Neurons, first_phases
 from cortexff.engines.state import Activity
 from cortexff.environment import compiler, machine
 from cortexff.errors import CortexffError
+
+# Brian2 wants Ctrl-C for itself, which is refused anywhere but in the main thread, and is ours.
+_signal, signal.signal = signal.signal, lambda number, handler: None
+try:
+    import brian2
+finally:
+    signal.signal = _signal
 
 if TYPE_CHECKING:
     from cortexff.engines.spiking import Course, SpikingEngine
