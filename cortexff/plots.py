@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from cortexff.graph import Goodness
     from cortexff.protocol.schedule import Protocol
     from cortexff.sonata import Trial
 
@@ -55,7 +56,6 @@ SPIKES = (
     ("Synchrony χ²", "Irregularity CV2", "OFF share of time (%)", "Spikes/decision (1000)"),
 )
 MOST_UNITS = 100  # of an area whose spikes are drawn, evenly chosen
-RATE_BIN = 10.0  # ms
 FARTHEST = 4.0  # goodness in units of θ; what lies beyond is counted there
 # The colours of Okabe and Ito, which colour-blind readers tell apart.
 COLOURS = BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
@@ -288,7 +288,10 @@ def _oscillation(variants: Mapping[str, Conditions], about: Mapping[str, Any]) -
 
 
 def _spikes(variants: Mapping[str, Conditions], protocol: Protocol, about: Mapping[str, Any]) -> Figure:
-    """A row for each variant: what spiking units do at the end of each condition, and how near they come to rates."""
+    """What spiking units do at the end of each condition, and how near they come to rates; rows of each variant.
+
+    The second row, of what single spikes show, is left out for runs that did not measure it.
+    """
     table, areas = protocol.table, next(_groups(variants)).file["area"].asstr()[:].tolist()
     beside = table.against if table.against in table.conditions else None
     by_area = list(zip(areas, itertools.cycle(COLOURS), strict=False))
@@ -348,18 +351,21 @@ def _raster(trials: Sequence[Trial], protocol: Protocol, about: Mapping[str, Any
     rows = figure.add_gridspec(3, len(of), height_ratios=[2.2, 1, 1.4], hspace=0.12, wspace=0.08, **edges).subplots(
         squeeze=False, sharex="col"
     )
-    areas = dict(zip(trials[0].spikes, itertools.cycle(COLOURS), strict=False))
+    hidden, shown = list(trials[0].traces), list(trials[0].spikes)
+    # Hidden areas have the colours that other sheets give them.
+    areas = dict(zip([*hidden, *(a for a in shown if a not in hidden)], itertools.cycle(COLOURS), strict=False))
     for (dots, rates, goodness), (condition, mine) in zip(rows.T, of.items(), strict=True):
         dots.set_title(condition, weight="bold")
         _dots(dots, mine[0], areas, net)
         for area in mine[0].traces:
             times, firing = _rate_in_time(mine[0], area, net.nodes[area]["units"])
             rates.plot(times, firing, color=areas[area], linewidth=0.8, label=area)
-        for area, style in zip(mine[0].traces, ("-", "--", "-.", ":"), strict=False):
-            settings = net.nodes[area]["goodness"]
-            threshold = settings.threshold * settings.blocks
+        for area, style in zip(hidden, itertools.cycle(("-", "--", "-.", ":")), strict=False):
             for is_true, colour in ((True, KINDS["real data"]), (False, KINDS["wrong labels"])):
-                curves = [_goodness_in_time(trial, area) / threshold for trial in mine if _is_true(trial) == is_true]
+                some = [trial for trial in mine if (trial.shown_label == trial.true_label) == is_true]
+                if not some:  # of a run that is still writing
+                    continue
+                curves = [_goodness_in_time(trial, area, net.nodes[area]["goodness"]) for trial in some]
                 times = sonata.SAMPLE * np.arange(len(curves[0]))
                 goodness.plot(times, np.transpose(curves), color=colour, linestyle=style, **THIN)
                 label = f"{area}, {'true' if is_true else 'wrong'} label"
@@ -369,7 +375,7 @@ def _raster(trials: Sequence[Trial], protocol: Protocol, about: Mapping[str, Any
             axes.axvline(mine[0].label_at, color=GREY, linewidth=0.8, linestyle=":")
             axes.set_xlim(0, mine[0].duration)
             axes.locator_params(axis="x", nbins=4, prune="upper")
-        goodness.set_xlabel("ms")
+        goodness.set_xlabel("Time (ms)")
     for row in rows[1:]:
         _same_height(row, from_zero=True)
     for axes in rows[0, 1:]:
@@ -379,7 +385,8 @@ def _raster(trials: Sequence[Trial], protocol: Protocol, about: Mapping[str, Any
     figure.align_ylabels(rows[:, 0])
     rows[1, 0].legend(loc="upper right", ncols=len(areas))
     handles, labels = rows[2, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, 1 - 0.48 / height), ncols=len(labels))
+    columns = {"loc": "upper center", "bbox_to_anchor": (0.5, 1 - 0.48 / height), "ncols": min(len(labels), 6)}
+    figure.legend(handles, labels, **columns)
     return figure
 
 
@@ -387,33 +394,38 @@ def _dots(axes: Axes, trial: Trial, colours: Mapping[str, str], net: nx.MultiDiG
     """A dot for each spike, some units of each area, one area above the other."""
     floor, ticks = 0, []
     for area, (times, units) in trial.spikes.items():
-        count = int(units.max(initial=0)) + 1 if area not in net else net.nodes[area]["units"]
+        count = net.nodes[area]["units"]
         shown = min(count, MOST_UNITS)
         place = np.full(count, -1)
         place[np.linspace(0, count - 1, shown).round().astype(int)] = np.arange(shown)
-        kept = place[units.astype(int)] >= 0
-        height = floor + place[units.astype(int)[kept]]
-        axes.plot(times[kept], height, "|", color=colours[area], markersize=1.5, markeredgewidth=0.4, rasterized=True)
-        ticks.append((floor + shown / 2, area.removesuffix("_area")))
+        height = place[units.astype(int)]
+        dots = {"color": colours[area], "markersize": 1.5, "markeredgewidth": 0.4, "rasterized": True}
+        axes.plot(times[height >= 0], floor + height[height >= 0], "|", **dots)
+        ticks.append((floor + shown / 2, area))
         floor += shown + 5
     axes.set_ylim(-3, floor)
     axes.set_yticks([place for place, _ in ticks], labels=[name for _, name in ticks])
 
 
 def _rate_in_time(trial: Trial, area: str, units: int) -> tuple[np.ndarray, np.ndarray]:
-    """Middles of bins, ms, and the mean rate of an area's units in each, Hz."""
-    edges = np.arange(0.0, trial.duration + 1e-6, RATE_BIN)
-    counts, _ = np.histogram(trial.spikes[area][0], bins=edges)
-    return edges[:-1] + RATE_BIN / 2, counts / units / (RATE_BIN / 1000.0)
+    """Middles of half iterations, ms, and the mean rate of an area's units in each, Hz."""
+    width = trial.iteration / 2
+    edges = width * np.arange(round(trial.duration / width) + 1)
+    counts, _ = np.histogram(trial.spikes[area][0] + 1e-6, bins=edges)
+    return edges[:-1] + width / 2, counts / units / (width / 1000.0)
 
 
-def _goodness_in_time(trial: Trial, area: str) -> np.ndarray:
-    """Σ of squared traces, of all blocks of an area together, at each sample."""
-    return np.square(trial.traces[area], dtype=float).sum(1)
+def _goodness_in_time(trial: Trial, area: str, settings: Goodness) -> np.ndarray:
+    """Goodness divided by θ at each sample, mean over blocks: of traces averaged over the iteration around it."""
+    import torch
 
+    from cortexff.equations import goodness
 
-def _is_true(trial: Trial) -> bool:
-    return trial.shown_label == trial.true_label
+    window = max(1, round(trial.iteration / sonata.SAMPLE))
+    kernel = np.ones(window) / window
+    traces = np.apply_along_axis(np.convolve, 0, trial.traces[area].astype(float), kernel, mode="same")
+    blocks = torch.from_numpy(traces).unflatten(-1, (settings.blocks, -1))
+    return goodness.MEASURES[settings.measure].of(blocks).mean(-1).numpy() / settings.threshold
 
 
 def _mark(axes: Axes, place: float, values: np.ndarray, colour: str, label: str = "") -> None:

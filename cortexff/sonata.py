@@ -3,7 +3,7 @@
 Trials, presentations of an image with a label, lie one behind the other in a time of their own. ``/spikes/AREA`` says
 when which unit spikes, ``/report/AREA`` gives the trace of each unit every ``SAMPLE`` ms, and the table ``/trials``
 tells when each trial begins and what is shown. An area that is named like a dimension of the file, as ``label`` is,
-goes by ``label_area`` there: xarray opens no file in which the two meet.
+goes by ``label_area`` there, and its own name is the attribute ``area``: xarray opens no file in which the two meet.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ class Trial:
     true_label, shown_label             of the image; that it is shown with
     label_at                            when label and feedback begin
     duration                            of the whole
+    iteration                           over which traces are averaged before goodness is read
     spikes                              area → times, ascending, and the number of the unit that spikes at each
     traces                              hidden area → (samples, units), one at the beginning and every ``SAMPLE``
     """
@@ -45,6 +46,7 @@ class Trial:
     shown_label: int
     label_at: float
     duration: float
+    iteration: float
     spikes: Mapping[str, tuple[np.ndarray, np.ndarray]]
     traces: Mapping[str, np.ndarray]
 
@@ -59,6 +61,7 @@ TRIAL_VARIABLES = {
     "start": Variable(("trial",), "ms", "when the image comes", dtype="f8"),
     "label_at": Variable(("trial",), "ms", "when label and feedback begin", dtype="f8"),
     "stop": Variable(("trial",), "ms", "when the image goes", dtype="f8"),
+    "iteration": Variable(("trial",), "ms", "over which traces are averaged before goodness is read", dtype="f8"),
 }
 
 
@@ -72,15 +75,13 @@ def append(log: Log, trial: Trial) -> None:
     truncate(log, count)  # what is left of one that was cut short
     start = samples * SAMPLE
     for area, (times, units) in trial.spikes.items():
-        name = _population(file, area)
-        group = file.get(f"spikes/{name}") or _spikes_of(file, name)
+        group = _population(file, "spikes", area) or _spikes_of(file, area)
         kept = len(group["timestamps"])
         _resize(group, "spikes", kept + len(times))
         group["timestamps"][kept:] = start + times
         group["node_ids"][kept:] = units
     for area, traces in trial.traces.items():
-        name = _population(file, area)
-        group = file.get(f"report/{name}") or _report_of(file, name, traces.shape[1])
+        group = _population(file, "report", area) or _report_of(file, area, traces.shape[1])
         _resize(group, "report", samples + len(traces))
         group["data"][samples:] = traces
     known = {name: getattr(trial, name) for name in TRIAL_VARIABLES if hasattr(trial, name)}
@@ -111,13 +112,15 @@ def trials(file: h5py.File) -> Iterator[Trial]:
         start, stop = about.pop("start"), about.pop("stop")
         about |= {"label_at": about["label_at"] - start, "duration": stop - start}
         spikes = {}
-        for area, group in file["spikes"].items():
+        for group in file["spikes"].values():
             span = slice(_before(group, start), _before(group, stop))
-            spikes[area] = (group["timestamps"][span] - start, group["node_ids"][span])
+            spikes[group.attrs["area"]] = (group["timestamps"][span] - start, group["node_ids"][span])
         first = round(start / SAMPLE)
         span = slice(first, first + samples_of(about["duration"]))
         yield Trial(
-            **about, spikes=spikes, traces={area: group["data"][span] for area, group in file["report"].items()}
+            **about,
+            spikes=spikes,
+            traces={group.attrs["area"]: group["data"][span] for group in file["report"].values()},
         )
 
 
@@ -134,14 +137,23 @@ def _samples(file: h5py.File, count: int) -> int:
     return round(start / SAMPLE) + samples_of(stop - start)
 
 
-def _population(file: h5py.File, area: str) -> str:
-    """The name that an area goes by."""
-    return f"{area}_area" if isinstance(file.get(area), h5py.Dataset) else area
+def _population(file: h5py.File, kind: str, area: str) -> h5py.Group | None:
+    """The group of an area under ``spikes`` or ``report``, where there is one."""
+    return next((group for group in file.get(kind, {}).values() if group.attrs["area"] == area), None)
 
 
-def _spikes_of(file: h5py.File, name: str) -> h5py.Group:
+def _new_population(file: h5py.File, kind: str, area: str) -> h5py.Group:
+    name = area
+    while isinstance(file.get(name), h5py.Dataset) or f"{kind}/{name}" in file:
+        name += "_area"
+    group = file.create_group(f"{kind}/{name}", track_order=True)
+    group.attrs["area"] = area
+    return group
+
+
+def _spikes_of(file: h5py.File, area: str) -> h5py.Group:
     """The group of an area that has not spiked yet."""
-    group = file.create_group(f"spikes/{name}", track_order=True)
+    group = _new_population(file, "spikes", area)
     group.attrs.create("sorting", 2, dtype=SORTING)
     # Nothing here is compressed: the libsonata of the package index comes without zlib.
     spike = dimension_only(group, "spike", 0)
@@ -156,9 +168,9 @@ def _spikes_of(file: h5py.File, name: str) -> h5py.Group:
     return group
 
 
-def _report_of(file: h5py.File, name: str, units: int) -> h5py.Group:
+def _report_of(file: h5py.File, area: str, units: int) -> h5py.Group:
     """The group of an area whose traces have not been seen yet."""
-    group = file.create_group(f"report/{name}", track_order=True)
+    group = _new_population(file, "report", area)
     sample, unit = dimension_only(group, "sample", 0), dimension_only(group, "unit", units)
     data = group.create_dataset("data", (0, units), "f4", maxshape=(None, units), chunks=(64, units))
     data.attrs.update({"units": "activity", "long_name": "trace of each unit"})

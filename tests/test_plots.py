@@ -8,7 +8,7 @@ import pytest
 
 from cortexff import plots, sonata
 from cortexff.errors import CortexffError
-from cortexff.graph import load_model
+from cortexff.graph import Goodness, load_model
 from cortexff.log import Log, open_file
 from cortexff.protocol.probe import STIMULUS_VARIABLES
 from cortexff.protocol.runner import measured, row_variables
@@ -154,13 +154,36 @@ def test_spikes_that_were_kept_have_a_sheet(tmp_path):
             times = np.sort(random.random(400) * 90)
             spikes = {area: (times, random.integers(0, 10, 400)) for area in ("retina", *AREAS, "label")}
             traces = {area: random.random((20, 200)) for area in AREAS}
-            trial = sonata.Trial("max", condition, 0, stimulus, 0, shown, 40.0, 98.0, spikes, traces)
+            trial = sonata.Trial("max", condition, 0, stimulus, 0, shown, 40.0, 98.0, 24.0, spikes, traces)
             sonata.append(log, trial)
     assert tmp_path / "run_raster.svg" in plots.draw(path)
     text = (tmp_path / "run_raster.svg").read_text()
     words = ["spikes", "leaky", "retina", *AREAS, "label", "V1, true label", "V2, wrong label", "Goodness / θ", "ms"]
     assert [word for word in words if word not in text] == []
     assert "label_area" not in text
+
+
+@pytest.mark.parametrize("measure", ["sum_of_squares", "mean_square"])
+def test_goodness_in_time_is_that_of_the_traces_mean_in_an_iteration(measure):
+    """Of a trace that swings within an iteration and not from one to the next; in blocks, divided by θ."""
+    swinging = np.tile([1.0, 3.0, 2.0, 1.5, 2.5], 8)[:, None] * np.array([1.0, 2.0, 0.0, 0.0])
+    spikes = {"V1": (np.array([]), np.array([]))}
+    trial = sonata.Trial("max", "c", 0, 0, 0, 0, 50.0, 198.0, 25.0, spikes, {"V1": swinging})
+    settings = Goodness(measure, "max", threshold=2.0, temperature=1.0, blocks=2)
+    found = plots._goodness_in_time(trial, "V1", settings)
+    of_block = (2.0**2 + 4.0**2) / (1 if measure == "sum_of_squares" else 2)
+    np.testing.assert_allclose(found[2:-2], (of_block + 0.0) / 2 / 2.0)
+
+
+def test_spikes_of_a_run_that_is_still_writing_are_drawn(tmp_path):
+    path = write_log(tmp_path / "run.h5", "rate_vs_spiking", dict.fromkeys(("rates", "spikes"), ONCE), 3)
+    with Log.reopen(path) as log:
+        spikes = {area: (np.array([1.0]), np.array([0])) for area in AREAS}
+        traces = {area: np.ones((20, 200)) for area in AREAS}
+        sonata.append(log, sonata.Trial("max", "spikes", 0, 0, 0, 0, 40.0, 98.0, 24.0, spikes, traces))
+    plots.draw(path)
+    text = (tmp_path / "run_raster.svg").read_text()
+    assert "V1, true label" in text and "wrong label" not in text
 
 
 @pytest.mark.parametrize("write", [sleep_log, learning_log])

@@ -382,7 +382,7 @@ def test_spikes_are_kept_of_the_first_subject_at_the_end_of_each_condition_that_
     assert all(one.variant == "max" and one.subject_number == 0 for one in trials)
     for one in trials:
         assert 0 < one.label_at < one.duration
-        assert one.traces.keys() == {"V1", "V2"} and one.spikes.keys() == {"retina", "V1", "V2", "label_area"}
+        assert one.traces.keys() == {"V1", "V2"} and one.spikes.keys() == {"retina", "V1", "V2", "label"}
     live(tmp_path / "second.h5", protocol, subjects=[1])
     with open_file(tmp_path / "second.h5") as file:
         assert list(sonata.trials(file)) == []

@@ -159,7 +159,7 @@ def test_a_stage_changes_only_what_it_names_of_the_engine(tmp_path):
         (["measures=[spikes]"], "measures has spikes, but in no stage engine.kind is spiking"),
         (["raster=2"], "raster keeps spikes, but in no stage engine.kind is spiking"),
         (["engine.kind=spiking", "raster=2", "engine.steps=0"], "raster needs labels and steps"),
-        (["engine.kind=spiking", "raster=2", "variants.trials={}"], "variant trials has the name under which"),
+        (["variants.trials={}"], "variant trials: the results file has something else"),
         (["engine.spiking.firing_rate=40"], "engine.kind is rate in every stage"),
         (["engine.kind=spiking", "engine.spiking.refractory=2"], "engine.spiking.refractory has no effect"),
         (["engine.kind=spiking", "engine.spiking.membrane_time_constant=9"], "or give leaky"),
@@ -177,6 +177,12 @@ def test_what_spikes_need_is_said(tmp_path, changes, words):
 def test_a_variant_may_be_the_one_that_spikes(tmp_path):
     protocol = load(tmp_path, TEXT, "default", "measures=[spikes]", "variants.min.engine={kind: spiking}")
     assert protocol.variant("max").measures_of("old") == [] and protocol.variant("min").measures_of("old") == ["spikes"]
+
+
+def test_a_variant_may_be_the_one_that_leaks(tmp_path):
+    changes = ("engine.kind=spiking", "engine.spiking.refractory=2")
+    protocol = load(tmp_path, TEXT, "default", *changes, "variants.min.engine={spiking: {neuron: leaky}}")
+    assert protocol.variant("min").engine.spiking.neuron == "leaky"
 
 
 def test_spikes_are_measured_where_there_are_some(tmp_path):

@@ -23,7 +23,9 @@ def trial(seed: int, duration: float = 61.5, step: float = 0.5) -> Trial:
         spikes[area] = (time * step, unit)
     traces = {area: random.random((sonata.samples_of(duration), UNITS[area])).astype("f4") for area in ("V1", "V2")}
     about = {"subject_number": 0, "stimulus": seed, "true_label": seed % 3, "shown_label": (seed + 1) % 3}
-    return Trial("max", f"c{seed % 2}", **about, label_at=20.5, duration=duration, spikes=spikes, traces=traces)
+    return Trial(
+        "max", f"c{seed % 2}", **about, label_at=20.5, duration=duration, iteration=24.0, spikes=spikes, traces=traces
+    )
 
 
 def new_log(path) -> Log:
@@ -41,7 +43,7 @@ def assert_same(found: list[Trial], wanted: list[Trial]) -> None:
         scalars = [f.name for f in dataclasses.fields(Trial) if f.name not in ("spikes", "traces")]
         assert [getattr(one, name) for name in scalars] == [getattr(other, name) for name in scalars]
         for area, pair in other.spikes.items():
-            for mine, theirs in zip(one.spikes["label_area" if area == "label" else area], pair, strict=True):
+            for mine, theirs in zip(one.spikes[area], pair, strict=True):
                 np.testing.assert_array_equal(mine, theirs)
         for area, traces in other.traces.items():
             np.testing.assert_array_equal(one.traces[area], traces)
@@ -59,6 +61,19 @@ def test_trials_come_back_as_they_were(tmp_path, duration):
         assert (start % SAMPLE == 0).all() and (start[1:] > stop[:-1]).all()
         for group in file["spikes"].values():
             assert (np.diff(group["timestamps"][:]) >= 0).all()
+
+
+def test_each_area_has_a_name_of_its_own_in_the_file_and_comes_back_by_the_one_it_has(tmp_path):
+    """``label`` is a dimension, so it goes by ``label_area``, which another area may be called."""
+    one = trial(3)
+    spikes = {"label_area": one.spikes["V2"], **one.spikes, "area": one.spikes["V1"]}
+    one = dataclasses.replace(one, spikes=spikes, traces={"area": one.traces["V1"], "V2": one.traces["V2"]})
+    with new_log(tmp_path / "run.h5") as log:
+        for _ in range(2):
+            sonata.append(log, one)
+    assert_same(kept(tmp_path / "run.h5"), [one, one])
+    with open_results(tmp_path / "run.h5") as tree:
+        assert set(tree["spikes"].children) == {"retina", "V1", "V2", "label_area", "label_area_area", "area_area"}
 
 
 def test_of_a_file_without_spikes_there_are_no_trials(tmp_path):

@@ -46,10 +46,26 @@ def test_a_slow_change_of_rate_is_not_irregular():
     assert irregularity(spikes) < 0.05
 
 
+def test_fast_units_count_more():
+    """Every pair of intervals counts once: one clock of many, one irregular unit of few."""
+    spikes = np.zeros((40, 2), dtype=bool)
+    spikes[:, 0] = True  # 38 pairs of equal intervals
+    spikes[[0, 2, 6], 1] = True
+    assert irregularity(spikes) == pytest.approx(2 * 2 / 6 / 39)
+
+
 def test_off_periods_are_found_in_the_block_that_falls_silent():
     spikes = np.ones((2, 40, 6), dtype=bool)
     assert off_share(spikes, blocks=1, width=10) == 0.0
     spikes[0, 10:20, :3] = False  # one of two blocks, in one of four windows, of one of two presentations
     assert off_share(spikes, blocks=2, width=10) == pytest.approx(1 / 16)
     assert off_share(spikes, blocks=1, width=10) == 0.0  # the other half of the area goes on
-    assert off_share(np.zeros_like(spikes), blocks=2, width=10) == 1.0
+
+
+def test_a_block_that_does_not_answer_an_image_is_not_off():
+    spikes = np.ones((2, 40, 6), dtype=bool)
+    spikes[0, :, :3] = False
+    assert off_share(spikes, blocks=2, width=10) == 0.0
+    spikes[1, :10, :3] = False  # of the one presentation that it answers
+    assert off_share(spikes, blocks=2, width=10) == pytest.approx(1 / 12)
+    assert math.isnan(off_share(np.zeros_like(spikes), blocks=2, width=10))

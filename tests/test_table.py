@@ -189,6 +189,16 @@ def test_a_metric_without_a_name_in_words_keeps_its_own():
     assert (table.label("fp_neg"), table.label("wake_drive")) == ("hallucination rate, negative data", "wake_drive")
 
 
+def test_intervals_between_spikes_may_be_lacking_in_a_sane_network(tmp_path):
+    path = log_of(tmp_path / "run.h5")
+    with h5py.File(path, "a") as file:
+        for condition in ("control", "deprived", "recovered"):
+            file[f"max/{condition}"].move("dprime", "irregularity")
+        file["max/deprived/irregularity"][-1, 0] = np.nan
+    rows = rows_of(path, {"irregularity": None})
+    assert rows["irregularity", "deprived"].verdict == "unknown in 1 of 3"
+
+
 def test_what_is_a_percentage_is_one_of_a_single_area_too():
     assert table.is_percent("off_share") and table.is_percent("off_share[V1]") and not table.is_percent("rate[V1]")
 

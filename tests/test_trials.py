@@ -10,7 +10,7 @@ from cortexff.engines.neurons import Neurons
 from cortexff.engines.spiking import SpikingEngine
 from cortexff.engines.state import RateDynamics
 from cortexff.protocol.presentation import Presentation
-from cortexff.protocol.trials import AT_ONCE, MEASURED, of_real_data, trials
+from cortexff.protocol.trials import MEASURED, of_real_data, trials
 from cortexff.sonata import SAMPLE, samples_of
 
 CONTEXT = Presentation("context", "retina", "label", (8, 8), 10, 6)
@@ -23,7 +23,7 @@ def engine_of(neurons: Neurons | None = None) -> SpikingEngine:
 
 def test_what_is_measured_is_measured_since_the_first_step_that_is_read():
     engine = engine_of()
-    state, count = engine.start(0, [0, 1]), AT_ONCE + 2
+    state, count = engine.start(0, [0, 1]), 9  # more than at once
     found = of_real_data(engine, state, CONTEXT, IMAGES[:count], LABELS[:count], first_step=2)
     seen = engine.record(state, *CONTEXT.labelled(IMAGES[None, :count], LABELS[None, :count, None]))
     begin = engine.clock.whole - 3 * engine.clock.iteration  # three of four steps
@@ -36,6 +36,16 @@ def test_what_is_measured_is_measured_since_the_first_step_that_is_read():
             expected = spike_trains.off_share(spikes[subject], blocks, engine.clock.half)
             assert found["off_share"][subject, place] == expected
     assert {name: values.shape for name, values in found.items()} == dict.fromkeys(found, (2, 3))
+
+
+def test_areas_that_hardly_spike_have_what_can_be_known():
+    engine = engine_of()
+    state = engine.start(0, [0, 1])
+    for array in (*state.weights.values(), *state.biases.values()):
+        array[1] = 0.0
+    found = of_real_data(engine, state, CONTEXT, IMAGES[:3], LABELS[:3], 1)
+    for values in found.values():
+        assert np.isfinite(values[0]).all() and np.isnan(values[1]).all()
 
 
 def test_no_more_than_so_many_images_are_measured():

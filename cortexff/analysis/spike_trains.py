@@ -2,7 +2,7 @@
 
 import numpy as np
 
-SILENT = 0.1  # of a block's mean rate
+SILENT = 0.1  # of a block's mean count
 
 
 def synchrony(traces: np.ndarray) -> np.ndarray:
@@ -28,7 +28,7 @@ def irregularity(spikes: np.ndarray) -> float:
     0 for a clock, 1 for a Poisson process; slow changes of the rate do not count.
 
     spikes   (..., time steps, units), whether a unit spikes
-    returns  the mean over all units and presentations; NaN where no unit spikes three times
+    returns  the mean over all pairs of intervals, of which fast units have more; NaN where no unit spikes three times
     """
     trains = np.moveaxis(spikes, -2, -1).reshape(-1, spikes.shape[-2])
     train, time = np.nonzero(trains)
@@ -41,12 +41,18 @@ def irregularity(spikes: np.ndarray) -> float:
 def off_share(spikes: np.ndarray, blocks: int, width: int) -> float:
     """Share of the time that a block of units is nearly silent while there is input: OFF periods (Vyazovskiy 2011).
 
+    A block that does not answer an image at all is selective, not OFF: such presentations are left out. In a small
+    block of irregular units, some windows are nearly silent by chance.
+
     spikes   (presentations, time steps, units), whether a unit spikes
     blocks   number of equal blocks of the units, each of which falls silent by itself
     width    time steps of the windows that are looked at
-    returns  share of windows in which a block has at most ``SILENT`` of its own mean count, mean over blocks
+    returns  share of windows in which a block has at most ``SILENT`` of its mean count in the presentation; NaN where
+             no block ever spikes
     """
     presentations, steps, units = spikes.shape
     windows = spikes[:, : steps // width * width].reshape(presentations, -1, width, blocks, units // blocks)
     counts = windows.sum((2, 4))
-    return float((counts <= SILENT * counts.mean((0, 1))).mean())
+    mean = counts.mean(1, keepdims=True)
+    answered = np.broadcast_to(mean > 0, counts.shape)
+    return float((counts <= SILENT * mean)[answered].mean()) if answered.any() else float("nan")

@@ -49,25 +49,29 @@ MEASURES = {
             _PROBE, "events", "synaptic events of hidden areas to try an image with every label", "Σ spikes × fan-out"
         ),
         "spikes_to_decision": Variable(
-            _PROBE, "spikes", "spikes of hidden areas to try an image with every label", "until argmax_k stays"
+            _PROBE,
+            "spikes",
+            "spikes of hidden areas until the label stays, to try an image with every label",
+            "to the first step from which argmax_k stays, of all steps",
         ),
         "synchrony": Variable(
             _AREA,
             "1",
             "share of variance in time that the units of an area have in common (χ²), real data",
-            "Var_t(mean_j r) / mean_j Var_t(r), from the first step of the readout on",
+            "Var_t(mean_j r) / mean_j Var_t(r), from the first step of the readout on; first 20 images",
         ),
         "irregularity": Variable(
             _AREA,
             "1",
             "difference of successive intervals between spikes (CV2), 0 a clock, 1 Poisson, real data",
-            "E[2|I' − I| / (I' + I)], from the first step of the readout on",
+            "E[2|I' − I| / (I' + I)], from the first step of the readout on; first 20 images",
         ),
         "off_share": Variable(
             _AREA,
             "1",
             "share of time that a block is nearly silent (OFF periods), real data",
-            "P(spikes in half an iteration ≤ a tenth of their mean), from the first step of the readout on",
+            "P(spikes in half an iteration ≤ a tenth of their mean), from the first step of the readout on; "
+            "first 20 images",
         ),
         "goodness_correlation": Variable(
             _PROBE, "1", "correlation with rates of the same weights, of goodness", "over images and labels, Σ_areas G"

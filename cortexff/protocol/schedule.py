@@ -220,6 +220,8 @@ class Common(Section):
                     words = f"the paper's figure of {metric} is for '{one}' (known: {', '.join(known)})"
                     raise Mistake(words, "table", "metrics", metric, "paper", name)
         for name, changes in self.variants.items():
+            if name in ("spikes", "report", "trials", "table"):
+                raise Mistake(f"variant {name}: the results file has something else under that name", "variants", name)
             for key, value in (changes or {}).items():
                 key = f"stimuli.{'.'.join(value)}" if key == "stimuli" and isinstance(value, Mapping) else key
                 if key not in IN_VARIANTS:
@@ -317,7 +319,8 @@ class Protocol(Common):
         kinds += [((changes or {}).get("engine") or {}).get("kind") for changes in self.variants.values()]
         spiking = "spiking" in kinds
         units = [self.engine_of(stage).spiking for stage in self.stages.values()]
-        if spiking and not any(unit.neuron == "leaky" for unit in units):
+        of_variants = [((changes or {}).get("engine") or {}).get("spiking") or {} for changes in self.variants.values()]
+        if spiking and "leaky" not in [unit.neuron for unit in units] + [unit.get("neuron") for unit in of_variants]:
             for key in ("membrane_time_constant", "refractory"):
                 if any(getattr(unit, key) != Spiking.model_fields[key].default for unit in units):
                     words = f"engine.spiking.{key} has no effect where engine.spiking.neuron is integrate_and_fire"
@@ -329,10 +332,6 @@ class Protocol(Common):
         if self.raster and (self.stimuli.labels == "none" or not self.engine.steps):
             words = "raster needs labels and steps, but stimuli.labels is none or engine.steps is 0: leave it out"
             raise Mistake(words, "raster")
-        for name in self.variants if self.raster else ():
-            if name in ("spikes", "report", "trials"):
-                words = f"variant {name} has the name under which the results file keeps spikes: give it another"
-                raise Mistake(words, "variants", name)
         if not spiking:
             self._has_no_effect("engine.kind is rate in every stage", "engine", "spiking")
 

@@ -38,6 +38,7 @@ DIGITS = {
     "spikes_to_decision": 0,
     "synchrony": 3,
 }  # decimal places, where not the usual
+OF_INTERVALS = ("synchrony", "irregularity")  # which a sane network lacks where it hardly spikes
 KINDS = {"pos": "real data", "neg": "wrong labels", "noise": "noise"}
 LABELS = {
     "err_goodness": "error by goodness",
@@ -112,11 +113,12 @@ def build(results: Path, protocol: Common, name: str, preset: str) -> list[Row]:
             value = {c: scale * _last(file, groups[c], metric) for c in has}
             papers = {c: asked.figure(variant, c) if asked is not None else None for c in value}
             papers = {c: math.nan if figure is None else figure for c, figure in papers.items()}
-            lines = [(c, *_mean(value[c], papers[c]), papers[c]) for c in value]
+            lost = "unknown" if split_metric(metric)[0] in OF_INTERVALS else "diverged"
+            lines = [(c, *_mean(value[c], papers[c], lost), papers[c]) for c in value]
             if table.against in value:
                 reference = value[table.against]
                 others = [c for c in value if c != table.against]
-                lines += [(f"{c} − {table.against}", *_difference(value[c], reference), math.nan) for c in others]
+                lines += [(f"{c} − {table.against}", *_difference(value[c], reference, lost), math.nan) for c in others]
             for condition, found, verdict, figure in lines:
                 rows.append(
                     Row(
@@ -152,20 +154,20 @@ def _last(file: h5py.File, group: h5py.Group, metric: str) -> np.ndarray:
     return np.where(there, value, 0.0).sum(-1) / np.where(there.any(-1), there.sum(-1), np.nan)
 
 
-def _mean(values: np.ndarray, paper: float) -> tuple[Interval, str]:
-    """Mean over subjects, and how it compares with the paper's figure."""
+def _mean(values: np.ndarray, paper: float, lost: str) -> tuple[Interval, str]:
+    """Mean over subjects, and how it compares with the paper's figure; ``lost`` says what lacks a value."""
     if not np.isfinite(values).all():
-        return _diverged(values)
+        return _without_value(values, lost)
     found = mean_interval(values)
     if math.isnan(paper):
         return found, ""
     return found, "reached" if found.mean <= paper else f"{found.mean - paper:.2f} above the paper"
 
 
-def _difference(after: np.ndarray, before: np.ndarray) -> tuple[Interval, str]:
+def _difference(after: np.ndarray, before: np.ndarray, lost: str) -> tuple[Interval, str]:
     """Mean change within subjects, how many changed that way, and how likely that is without an effect."""
     if not np.isfinite(after - before).all():
-        return _diverged(after - before)
+        return _without_value(after - before, lost)
     up, down = int((after > before).sum()), int((after < before).sum())
     direction = f"up in {up} of {len(after)}" if up >= down else f"down in {down} of {len(after)}"
     if not up and not down:
@@ -173,10 +175,10 @@ def _difference(after: np.ndarray, before: np.ndarray) -> tuple[Interval, str]:
     return paired_difference(after, before), f"{direction}, p = {sign_flip_p(after - before):.2g}"
 
 
-def _diverged(values: np.ndarray) -> tuple[Interval, str]:
+def _without_value(values: np.ndarray, lost: str) -> tuple[Interval, str]:
     """Divergence is data: nothing is dropped, and the mean is not a number."""
-    lost = int((~np.isfinite(values)).sum())
-    return Interval(math.nan, math.nan, math.nan, len(values)), f"diverged in {lost} of {len(values)}"
+    count = int((~np.isfinite(values)).sum())
+    return Interval(math.nan, math.nan, math.nan, len(values)), f"{lost} in {count} of {len(values)}"
 
 
 def write(log: Log, rows: Sequence[Row]) -> None:

@@ -15,7 +15,7 @@ from cortexff.protocol.presentation import Presentation
 from cortexff.sonata import SAMPLE, Trial, samples_of
 
 MEASURED = 20  # images, the first that are probed
-AT_ONCE = 5  # images: every time step of each is in memory
+AT_ONCE = 15  # presentations: every time step of each is in memory
 
 
 def of_real_data(
@@ -31,7 +31,8 @@ def of_real_data(
     begin = clock.bottom_up + clock.half + (first_step - 1) * clock.iteration
     spikes: dict[str, list[np.ndarray]] = {area: [] for area in engine.areas}
     together: dict[str, list[np.ndarray]] = {area: [] for area in engine.areas}
-    for some, true in zip(images[:MEASURED].split(AT_ONCE), labels[:MEASURED].split(AT_ONCE), strict=True):
+    size = max(1, AT_ONCE // len(next(iter(state.biases.values()))))
+    for some, true in zip(images[:MEASURED].split(size), labels[:MEASURED].split(size), strict=True):
         shown = presentation.labelled(some[None].to(engine.device), true[None, :, None].to(engine.device))
         seen = engine.record(state, *shown)
         for area in engine.areas:
@@ -43,8 +44,14 @@ def of_real_data(
         blocks = engine.net.nodes[area]["goodness"].blocks
         found["irregularity"].append([irregularity(trains) for trains in of_subjects])
         found["off_share"].append([off_share(trains, blocks, clock.half) for trains in of_subjects])
-    shared = [np.concatenate(parts, axis=1).mean(1) for parts in together.values()]
+    shared = [_mean_of_known(np.concatenate(parts, axis=1)) for parts in together.values()]
     return {"synchrony": np.stack(shared, axis=-1), **{name: np.array(areas).T for name, areas in found.items()}}
+
+
+def _mean_of_known(values: np.ndarray) -> np.ndarray:
+    """(subjects, presentations) → (subjects,): of those in which anything moves."""
+    known = ~np.isnan(values)
+    return np.where(known, values, 0.0).sum(1) / np.where(known.any(1), known.sum(1), np.nan)
 
 
 def trials(
@@ -91,6 +98,7 @@ def trials(
                 label,
                 label_at=seen.label_at * step,
                 duration=duration,
+                iteration=clock.iteration * step,
                 spikes=spikes,
                 traces=traces,
             )
