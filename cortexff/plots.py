@@ -365,8 +365,7 @@ def _raster(trials: Sequence[Trial], protocol: Protocol, about: Mapping[str, Any
                 some = [trial for trial in mine if (trial.shown_label == trial.true_label) == is_true]
                 if not some:  # of a run that is still writing
                     continue
-                curves = [_goodness_in_time(trial, area, net.nodes[area]["goodness"]) for trial in some]
-                times = sonata.SAMPLE * np.arange(len(curves[0]))
+                times, curves = _goodness_in_time(some, area, net.nodes[area]["goodness"])
                 goodness.plot(times, np.transpose(curves), color=colour, linestyle=style, **THIN)
                 label = f"{area}, {'true' if is_true else 'wrong'} label"
                 goodness.plot(times, np.mean(curves, axis=0), style, color=colour, linewidth=1.3, label=label)
@@ -415,17 +414,21 @@ def _rate_in_time(trial: Trial, area: str, units: int) -> tuple[np.ndarray, np.n
     return edges[:-1] + width / 2, counts / units / (width / 1000.0)
 
 
-def _goodness_in_time(trial: Trial, area: str, settings: Goodness) -> np.ndarray:
-    """Goodness divided by θ at each sample, mean over blocks: of traces averaged over the iteration around it."""
+def _goodness_in_time(trials: Sequence[Trial], area: str, settings: Goodness) -> tuple[np.ndarray, np.ndarray]:
+    """Times, ms, and goodness of each trial divided by θ, mean over blocks: of traces averaged over an iteration.
+
+    returns  middles of iterations, one at every sample, and (trials, such times)
+    """
     import torch
 
     from cortexff.equations import goodness
 
-    window = max(1, round(trial.iteration / sonata.SAMPLE))
-    kernel = np.ones(window) / window
-    traces = np.apply_along_axis(np.convolve, 0, trial.traces[area].astype(float), kernel, mode="same")
-    blocks = torch.from_numpy(traces).unflatten(-1, (settings.blocks, -1))
-    return goodness.MEASURES[settings.measure].of(blocks).mean(-1).numpy() / settings.threshold
+    window = max(1, round(trials[0].iteration / sonata.SAMPLE))
+    traces = np.stack([trial.traces[area] for trial in trials]).astype(float)
+    means = np.lib.stride_tricks.sliding_window_view(traces, window, axis=1).mean(-1)
+    blocks = torch.from_numpy(means).unflatten(-1, (settings.blocks, -1))
+    found = goodness.MEASURES[settings.measure].of(blocks).mean(-1).numpy() / settings.threshold
+    return sonata.SAMPLE * (np.arange(found.shape[1]) + (window - 1) / 2), found
 
 
 def _mark(axes: Axes, place: float, values: np.ndarray, colour: str, label: str = "") -> None:

@@ -127,7 +127,8 @@ def test_the_command_writes_what_it_prints(tiny, tmp_path):
     assert [row["case"] for row in report["rows"]] == ["exact", "rough", "tested"]
     assert all(table.line(table.cells(row)) in printed for row in report["rows"])
     assert table.line(table.COLUMNS) in printed
-    written = table.markdown(file)
+    written = table.markdown([file])
+    assert table.markdown([file, file]) == f"{written}\n\n{written}"
     assert report["machine"] in written and written.count("\n| ") == 4
     assert all(line.count("|") == 7 for line in written.splitlines() if line.startswith("|"))
 

@@ -170,9 +170,10 @@ def test_goodness_in_time_is_that_of_the_traces_mean_in_an_iteration(measure):
     spikes = {"V1": (np.array([]), np.array([]))}
     trial = sonata.Trial("max", "c", 0, 0, 0, 0, 50.0, 198.0, 25.0, spikes, {"V1": swinging})
     settings = Goodness(measure, "max", threshold=2.0, temperature=1.0, blocks=2)
-    found = plots._goodness_in_time(trial, "V1", settings)
+    times, found = plots._goodness_in_time([trial, trial], "V1", settings)
+    assert times[[0, -1]].tolist() == [10.0, 185.0] and found.shape == (2, 36)
     of_block = (2.0**2 + 4.0**2) / (1 if measure == "sum_of_squares" else 2)
-    np.testing.assert_allclose(found[2:-2], (of_block + 0.0) / 2 / 2.0)
+    np.testing.assert_allclose(found, (of_block + 0.0) / 2 / 2.0)
 
 
 def test_spikes_of_a_run_that_is_still_writing_are_drawn(tmp_path):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-KEPT = Path("results") / "benchmark.json"
+KEPT = "benchmark*.json"  # in results/, a file for each machine or part
 COLUMNS = ("case", "time [quartiles] or memory", "epoch", "Gflop/s of product", "share", "beside")
 WIDTHS = (36, 28, 6, 18, 6, 0)
 
@@ -34,8 +34,12 @@ def line(columns: Sequence[str]) -> str:
     return "  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(columns, WIDTHS, strict=True)).rstrip()
 
 
-def markdown(path: Path = KEPT) -> str:
-    """A benchmark's file as Markdown: machine and date, then every row."""
+def markdown(paths: Iterable[Path]) -> str:
+    """Benchmarks' files as Markdown, one after the other: machine and date, then every row."""
+    return "\n\n".join(map(_markdown, paths))
+
+
+def _markdown(path: Path) -> str:
     found = json.loads(path.read_text(encoding="utf-8"))
     lines = [
         f"{found['machine']}, {found['threads']} threads, torch {found['torch']}, {found['date'][:10]}.",

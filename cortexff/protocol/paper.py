@@ -210,7 +210,8 @@ def update(readme: Path, sections: Mapping[str, str]) -> str:
 
 def sections(root: Path = Path()) -> dict[str, str]:
     """What the README says of the results that a checkout keeps, by the name of its marks."""
-    return {"results": markdown(kept_runs(root / FOLDER)), "benchmark": benchmark.markdown(root / benchmark.KEPT)}
+    benchmarks = sorted((root / "results").glob(benchmark.KEPT))
+    return {"results": markdown(kept_runs(root / FOLDER)), "benchmark": benchmark.markdown(benchmarks)}
 
 
 if __name__ == "__main__":
