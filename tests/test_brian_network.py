@@ -10,7 +10,7 @@ from test_brian import KINDS
 from test_spiking import EVERYTHING, digits
 
 from cortexff.engines.brian import _quiet
-from cortexff.engines.brian_network import build, duration, period
+from cortexff.engines.brian_network import STEP, build, duration, period
 from cortexff.engines.neurons import Neurons
 from cortexff.engines.spiking import SpikingEngine
 from cortexff.engines.state import RateDynamics
@@ -52,7 +52,7 @@ def test_the_pool_unit_holds_the_mean_square_of_its_areas_traces(neurons):
             synapses.w = weights[name]
         pool = next(thing for thing in handles.network.objects if thing.name == "pool1")
         area = handles.biases["V1"]
-        watch = {"record": True, "when": "end", "dt": neurons.time_step * brian2.ms}
+        watch = {"record": True, "when": "end", "dt": STEP}
         traces, squares = brian2.StateMonitor(area, "r", **watch), brian2.StateMonitor(pool, "m", **watch)
         handles.network.add(traces, squares)
         handles.network.run(duration(engine, 3, 2), namespace={})
@@ -83,7 +83,7 @@ def test_a_recording_has_each_spike_of_brian2_in_its_time_step(neurons):
         handles.network.run(duration(engine, 3, 1), namespace={})
     for area, monitor in monitors.items():
         theirs = np.zeros((period(engine.clock) + 1, engine.units[area]), dtype=bool)  # and a step of the next
-        theirs[np.rint(np.asarray(monitor.t / brian2.ms) / neurons.time_step).astype(int), np.asarray(monitor.i)] = True
+        theirs[np.rint(np.asarray(monitor.t / STEP)).astype(int), np.asarray(monitor.i)] = True
         theirs = theirs[: engine.clock.whole]
         assert theirs.any()
         np.testing.assert_array_equal(seen.spikes[area][0, 0, 0].numpy(), theirs, err_msg=area)

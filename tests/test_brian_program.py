@@ -18,9 +18,12 @@ from cortexff.graph import load_model
 
 @COMPILER
 def test_a_program_is_compiled_once_and_says_so(tmp_path, monkeypatch):
-    """Weights, images, subjects, how many there are of them, and labels do not ask for a new one."""
+    """Weights, images, subjects, how many there are of them, and labels do not ask for a new one.
+
+    Here 120 presentations of 600 ms: after a minute, rounded clocks no longer agreed, and images came a step late.
+    """
     monkeypatch.setenv("CORTEXFF_CACHE", str(tmp_path))
-    monkeypatch.setattr(brian_program, "PRESENTATIONS", 5)
+    monkeypatch.setattr(brian_program, "PRESENTATIONS", 120)
     told: list[str] = []
     areas = {
         "retina": {"role": "input", "units": 64},
@@ -28,9 +31,10 @@ def test_a_program_is_compiled_once_and_says_so(tmp_path, monkeypatch):
         "label": {"role": "context", "units": 10},
     }
     net = model(areas, [project("retina", "V1"), project("label", "V1", "top_down")])
-    ours = SpikingEngine(net, RateDynamics(steps=1), backend="cpp", tell=told.append)
-    theirs = SpikingEngine(net, RateDynamics(steps=1), backend="torch")
-    for seed, cases in ((0, 3), (1, 12)):
+    slow = Neurons(firing_rate=10, time_constant=100, time_step=5)
+    ours = SpikingEngine(net, RateDynamics(steps=1), slow, "cpp", tell=told.append)
+    theirs = SpikingEngine(net, RateDynamics(steps=1), slow, "torch")
+    for seed, cases in ((0, 3), (1, 15)):
         state = ours.start(seed, [0, 1])
         mine, expected = (engine.look(state, digits(cases)).activity["V1"] for engine in (ours, theirs))
         torch.testing.assert_close(mine, expected, rtol=0, atol=1e-4)
@@ -66,7 +70,7 @@ def test_a_program_has_a_name_for_all_that_is_compiled_into_it():
         digest(net=load_model("digits_recurrent")),
     ]
     assert len(set(names)) == len(names)
-    assert digest() == names[0]
+    assert digest() == names[0] == digest(firing_rate=20, time_constant=50, time_step=2.5)  # the same, stretched
 
 
 def test_without_a_compiler_there_is_a_way_on(tmp_path, monkeypatch):

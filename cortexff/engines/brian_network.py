@@ -24,6 +24,9 @@ finally:
 if TYPE_CHECKING:
     from cortexff.engines.spiking import SpikingEngine
 
+# The time step is a power of two whatever it stands for, so that all times are exact: Brian2's programs take clocks for
+# apart whose times differ by 1e-14 s, as rounded ones do after a minute; what begins an image anew then came too late.
+STEP = 2.0**-10 * brian2.second
 # The order of what happens at the beginning of a time step.
 SEEN, IMAGE_ANEW, GAIN, CURRENT = range(4)
 
@@ -97,15 +100,14 @@ def build(engine: SpikingEngine, steps: int, shown: Mapping[str, np.ndarray], co
     """
     neurons, net = engine.neurons, engine.net
     clock = engine.clock_of(steps)
-    step = neurons.time_step * brian2.ms
-    namespace = _constants(neurons, clock)
+    namespace = constants_of(neurons, clock)
     place = {area: number for number, area in enumerate(net)}
     images, groups, pools = {}, {}, {}
     for area, rows in shown.items():
         name = f"image{place[area]}"
-        images[area] = namespace[name] = brian2.TimedArray(rows, dt=period(clock) * step, name=name)
+        images[area] = namespace[name] = brian2.TimedArray(rows, dt=period(clock) * STEP, name=name)
     # Brian2 makes a clock for every `dt`, and looks at all of them in every time step.
-    clocks = {n: brian2.Clock(n * step, name=f"clock{n}") for n in {1, clock.half, period(clock)}}
+    clocks = {n: brian2.Clock(n * STEP, name=f"clock{n}") for n in {1, clock.half, period(clock)}}
     every = {"clock": clocks[1], "method": "euler", "namespace": namespace}
     for area in shown:
         when = AFTER_BOTTOM_UP if net.nodes[area]["role"] == "context" else "1"
@@ -131,7 +133,7 @@ def build(engine: SpikingEngine, steps: int, shown: Mapping[str, np.ndarray], co
     for area, heard in inputs.items():
         for one in heard:
             number, pairs = len(projections), pairs_of(engine, one.projection)
-            later = {"delay": (clock.half - 1) * step, "name": f"projection{number}", "clock": clocks[1]}
+            later = {"delay": (clock.half - 1) * STEP, "name": f"projection{number}", "clock": clocks[1]}
             source, target = groups[one.source], groups[area]
             if compiled and pairs is None:
                 weights = brian2.NeuronGroup(len(source) * len(target), "w : 1", name=f"weights{number}")
@@ -202,16 +204,15 @@ def period(clock: Clockwork) -> int:
 
 def duration(engine: SpikingEngine, steps: int, presentations: int) -> brian2.Quantity:
     """Of a number of presentations, and one time step in which the monitors see the end of the last."""
-    return (presentations * period(engine.clock_of(steps)) + 1) * engine.neurons.time_step * brian2.ms
+    return (presentations * period(engine.clock_of(steps)) + 1) * STEP
 
 
-def _constants(neurons: Neurons, clock: Clockwork) -> dict[str, Any]:
+def constants_of(neurons: Neurons, clock: Clockwork) -> dict[str, Any]:
     """Every constant of the equations: nothing is picked up from the caller."""
-    step = neurons.time_step * brian2.ms
     constants = {
-        "firing_rate": neurons.firing_rate * brian2.Hz,
-        "trace": neurons.time_constant * brian2.ms,
-        "half": clock.half * step,
+        "firing_rate": neurons.per_step / STEP,
+        "trace": neurons.time_constant / neurons.time_step * STEP,
+        "half": clock.half * STEP,
         "jump": neurons.jump,
         "ceiling": neurons.ceiling,
         "whole": clock.whole,
@@ -220,8 +221,8 @@ def _constants(neurons: Neurons, clock: Clockwork) -> dict[str, Any]:
     }
     if neurons.neuron == "leaky":
         constants |= {
-            "membrane": neurons.membrane_time_constant * brian2.ms,
-            "step": step,
+            "membrane": neurons.membrane_time_constant / neurons.time_step * STEP,
+            "step": STEP,
             "log_leak": np.log(neurons.leak),
             "per_step": neurons.per_step,
             "silent": neurons.rest,

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cortexff.engines.brian_network import brian2, build, duration
+from cortexff.engines.brian_network import brian2, build, constants_of, duration
 from cortexff.environment import compiler, machine
 from cortexff.errors import CortexffError
 
@@ -97,7 +97,7 @@ def programs() -> Path:
 
 
 def _digest(engine: SpikingEngine, steps: int, units: Mapping[str, int]) -> str:
-    """A name for all that is compiled into a program."""
+    """A name for all that is compiled into a program; constants that are the same in time steps make the same one."""
     masks = {
         name: hashlib.sha256(projection.mask.cpu().numpy().tobytes()).hexdigest()
         for name, projection in engine.projections.items()
@@ -106,10 +106,12 @@ def _digest(engine: SpikingEngine, steps: int, units: Mapping[str, int]) -> str:
     net = engine.net
     areas = {area: (data["role"], data["units"]) for area, data in net.nodes(data=True)}
     edges = [(source, target, name, kind) for source, target, name, kind in net.edges(keys=True, data="kind")]
+    clock = engine.clock_of(steps)
+    constants = {name: float(value) for name, value in constants_of(engine.neurons, clock).items()}
     text = json.dumps(
         {
             "net": [areas, edges, masks, list(units.items())],
-            "time": [asdict(engine.neurons), asdict(engine.clock_of(steps)), PRESENTATIONS],
+            "time": [constants, asdict(clock), PRESENTATIONS],
             "made by": [brian2.__version__, machine(), *(Path(__file__).with_name(n).read_text() for n in SOURCES)],
         }
     )
