@@ -20,7 +20,7 @@ from cortexff.graph import load_model
 def test_a_program_is_compiled_once_and_says_so(tmp_path, monkeypatch):
     """Weights, images, subjects, how many there are of them, and labels do not ask for a new one.
 
-    Here 120 presentations of 600 ms: after a minute, rounded clocks no longer agreed, and images came a step late.
+    Here 120 presentations of 1.4 s: after a minute, rounded clocks no longer agreed, and images came a step late.
     """
     monkeypatch.setenv("CORTEXFF_CACHE", str(tmp_path))
     monkeypatch.setattr(brian_program, "PRESENTATIONS", 120)
@@ -31,7 +31,7 @@ def test_a_program_is_compiled_once_and_says_so(tmp_path, monkeypatch):
         "label": {"role": "context", "units": 10},
     }
     net = model(areas, [project("retina", "V1"), project("label", "V1", "top_down")])
-    slow = Neurons(firing_rate=10, time_constant=100, time_step=5)
+    slow = Neurons(firing_rate=5, time_constant=230, time_step=10)
     ours = SpikingEngine(net, RateDynamics(steps=1), slow, "cpp", tell=told.append)
     theirs = SpikingEngine(net, RateDynamics(steps=1), slow, "torch")
     for seed, cases in ((0, 3), (1, 15)):
