@@ -42,7 +42,7 @@ def markdown(paths: Iterable[Path]) -> str:
 def _markdown(path: Path) -> str:
     found = json.loads(path.read_text(encoding="utf-8"))
     lines = [
-        f"{found['machine']}, {found['threads']} threads, torch {found['torch']}, {found['date'][:10]}.",
+        f"{found['machine']}, {found['threads']} thread{'s' if found['threads'] > 1 else ''}, torch {found['torch']}, {found['date'][:10]}.",
         "",
         "| " + " | ".join(COLUMNS) + " |",
         "|---" * len(COLUMNS) + "|",
