@@ -41,8 +41,9 @@ def markdown(paths: Iterable[Path]) -> str:
 
 def _markdown(path: Path) -> str:
     found = json.loads(path.read_text(encoding="utf-8"))
+    threads = f"{found['threads']} thread{'s' if found['threads'] > 1 else ''}"
     lines = [
-        f"{found['machine']}, {found['threads']} thread{'s' if found['threads'] > 1 else ''}, torch {found['torch']}, {found['date'][:10]}.",
+        f"{found['machine']}, {threads}, torch {found['torch']}, {found['date'][:10]}.",
         "",
         "| " + " | ".join(COLUMNS) + " |",
         "|---" * len(COLUMNS) + "|",
