@@ -382,7 +382,7 @@ def _raster(trials: Sequence[Trial], protocol: Protocol, about: Mapping[str, Any
     for axes, label in zip(rows[:, 0], ("Units", "Rate (Hz)", "Goodness / θ"), strict=True):
         axes.set_ylabel(label)
     figure.align_ylabels(rows[:, 0])
-    rows[1, 0].legend(loc="upper right", ncols=len(areas))
+    rows[1, 0].legend(loc="upper right", ncols=len(hidden))
     handles, labels = rows[2, 0].get_legend_handles_labels()
     columns = {"loc": "upper center", "bbox_to_anchor": (0.5, 1 - 0.48 / height), "ncols": min(len(labels), 6)}
     figure.legend(handles, labels, **columns)

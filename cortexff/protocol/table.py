@@ -38,7 +38,7 @@ DIGITS = {
     "spikes_to_decision": 0,
     "synchrony": 3,
 }  # decimal places, where not the usual
-OF_INTERVALS = ("synchrony", "irregularity")  # which a sane network lacks where it hardly spikes
+MAY_LACK = ("synchrony", "irregularity", "off_share")  # of a sane network that hardly spikes
 KINDS = {"pos": "real data", "neg": "wrong labels", "noise": "noise"}
 LABELS = {
     "err_goodness": "error by goodness",
@@ -113,7 +113,7 @@ def build(results: Path, protocol: Common, name: str, preset: str) -> list[Row]:
             value = {c: scale * _last(file, groups[c], metric) for c in has}
             papers = {c: asked.figure(variant, c) if asked is not None else None for c in value}
             papers = {c: math.nan if figure is None else figure for c, figure in papers.items()}
-            lost = "unknown" if split_metric(metric)[0] in OF_INTERVALS else "diverged"
+            lost = "unknown" if split_metric(metric)[0] in MAY_LACK else "diverged"
             lines = [(c, *_mean(value[c], papers[c], lost), papers[c]) for c in value]
             if table.against in value:
                 reference = value[table.against]
