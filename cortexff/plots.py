@@ -329,7 +329,8 @@ def _spikes(variants: Mapping[str, Conditions], protocol: Protocol, about: Mappi
             axes.set_xlim(-0.5, len(shown) - 0.5)
             if axes not in panels[0, :2]:
                 axes.set_ylim(0, max(1.05 * axes.get_ylim()[1], 0.01))
-        panels[0, 0].set_ylabel(variant)
+        for axes in panels[:, 0]:
+            axes.set_ylabel(variant)
     handles, labels = rows[0, 1].get_legend_handles_labels()
     once = dict(zip(labels, handles, strict=True))
     place = {"loc": "upper center", "bbox_to_anchor": (0.5, 1 - 0.45 / height)}
@@ -345,7 +346,7 @@ def _raster(trials: Sequence[Trial], protocol: Protocol, about: Mapping[str, Any
     changes = protocol.variant(trials[0].variant).goodness.model_dump(exclude_none=True)
     net = with_goodness(parse_model(about["model"]), **changes)
     height = 6.2
-    reading = "spikes, rates: first image, true label; dotted: label and feedback begin; thin: images; bold: their mean"
+    reading = "one subject; spikes, rates: first image, true label; dotted: label and feedback begin; thin: images"
     figure = _titled(WIDTH, height, about, reading)
     edges = {"left": 0.09, "right": 0.985, "bottom": 0.72 / height, "top": 1 - 0.98 / height}
     rows = figure.add_gridspec(3, len(of), height_ratios=[2.2, 1, 1.4], hspace=0.12, wspace=0.08, **edges).subplots(
@@ -379,7 +380,7 @@ def _raster(trials: Sequence[Trial], protocol: Protocol, about: Mapping[str, Any
         _same_height(row, from_zero=True)
     for axes in rows[0, 1:]:
         axes.tick_params(labelleft=False)
-    for axes, label in zip(rows[:, 0], ("Units", "Rate (Hz)", "Goodness / θ"), strict=True):
+    for axes, label in zip(rows[:, 0], (f"{trials[0].variant}: units", "Rate (Hz)", "Goodness / θ"), strict=True):
         axes.set_ylabel(label)
     figure.align_ylabels(rows[:, 0])
     rows[1, 0].legend(loc="upper right", ncols=len(hidden))
