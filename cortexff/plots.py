@@ -118,11 +118,10 @@ def draw(path: str | Path) -> list[Path]:
             sheets[f"{path.stem}_oscillation"] = _oscillation(variants, file.attrs)
         if any("firing_rate" in found for found in _groups(variants)):
             sheets[f"{path.stem}_spikes"] = _spikes(variants, protocol, file.attrs)
-        recorded = list(sonata.trials(file))
-        for variant in dict.fromkeys(trial.variant for trial in recorded):
+        for variant in variants:
             which = f"_{variant}" if len(variants) > 1 else ""
-            mine = [trial for trial in recorded if trial.variant == variant]
-            sheets[f"{path.stem}_raster{which}"] = _raster(mine, protocol, file.attrs)
+            if trials := list(sonata.trials(file, variant)):
+                sheets[f"{path.stem}_raster{which}"] = _raster(trials, protocol, file.attrs)
         pictured = [
             (variant, condition, found)
             for variant, conditions in variants.items()

@@ -101,14 +101,16 @@ def truncate(log: Log, count: int) -> None:
     log.flush()
 
 
-def trials(file: h5py.File) -> Iterator[Trial]:
-    """Every trial of a results file, in order; none where no spikes were kept."""
+def trials(file: h5py.File, variant: str | None = None) -> Iterator[Trial]:
+    """Every trial of a results file, or of one variant, in order; none where no spikes were kept."""
     if "trials" not in file:
         return
     columns = ((name, file["trials"][name]) for name in TRIAL_VARIABLES)
     table = {name: (column.asstr() if column.dtype.kind == "O" else column)[:].tolist() for name, column in columns}
     for row in zip(*table.values(), strict=True):
         about = dict(zip(table, row, strict=True))
+        if variant not in (None, about["variant"]):
+            continue
         start, stop = about.pop("start"), about.pop("stop")
         about |= {"label_at": about["label_at"] - start, "duration": stop - start}
         spikes = {}

@@ -22,6 +22,13 @@ class Interval:
     n: int
 
 
+def mean_of_known(values: ArrayLike) -> np.ndarray:
+    """Mean over the last axis of what is finite, within one subject; NaN where nothing is."""
+    values = np.asarray(values, dtype=float)
+    known = np.isfinite(values)
+    return np.where(known, values, 0.0).sum(-1) / np.where(known.any(-1), known.sum(-1), np.nan)
+
+
 def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     r"""Mean over subjects with Student's t interval.
 

@@ -57,8 +57,8 @@ def merge(paths: Sequence[str | Path], out: str | Path, overwrite: bool = False)
                 parts = _parts(files, variant, protocol)
                 for condition in protocol.conditions:
                     _join(log, f"{variant}/{condition}", parts, protocol.variant(variant))
-                for trial in itertools.chain(*(sonata.trials(part) for part in parts)):
-                    if trial.variant == variant:
+                for part in parts:
+                    for trial in sonata.trials(part, variant):
                         sonata.append(log, trial)
             log.flush()
             rows = table.build(partial, protocol, first.attrs["protocol_name"], first.attrs["preset"])

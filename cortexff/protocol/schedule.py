@@ -304,10 +304,11 @@ class Protocol(Common):
             raise Mistake(f"{words}, but stimuli.minibatch is 1: give 2 or more", "stimuli", "minibatch")
 
     def _spikes_have_what_they_need(self) -> None:
-        for name, stage in self.stages.items():
-            engine = self.engine_of(stage)
+        engines = {name: self.engine_of(stage) for name, stage in self.stages.items()}
+        for name, engine in engines.items():
             if engine.kind != "spiking":
                 continue
+            stage = self.stages[name]
             place = ("stages", name, "engine") if stage.engine != EngineChanges() else ("engine",)
             if engine.learning == "backprop":
                 words = f"stage {name}: engine.kind is spiking, but spiking units have no derivative for backprop"
@@ -315,12 +316,11 @@ class Protocol(Common):
             if learns(stage) and self.stimuli.negatives == "other_context":
                 words = f"stage {name}: stimuli.negatives other_context is not known to spiking units"
                 raise Mistake(f"{words}: give hard_labels, or engine.kind rate", *place)
-        kinds = [self.engine_of(stage).kind for stage in self.stages.values()]
-        kinds += [((changes or {}).get("engine") or {}).get("kind") for changes in self.variants.values()]
-        spiking = "spiking" in kinds
-        units = [self.engine_of(stage).spiking for stage in self.stages.values()]
-        of_variants = [((changes or {}).get("engine") or {}).get("spiking") or {} for changes in self.variants.values()]
-        if spiking and "leaky" not in [unit.neuron for unit in units] + [unit.get("neuron") for unit in of_variants]:
+        changed = [(changes or {}).get("engine") or {} for changes in self.variants.values()]
+        spiking = "spiking" in [engine.kind for engine in engines.values()] + [engine.get("kind") for engine in changed]
+        units = [engine.spiking for engine in engines.values()]
+        of_variants = [(engine.get("spiking") or {}).get("neuron") for engine in changed]
+        if spiking and "leaky" not in [unit.neuron for unit in units] + of_variants:
             for key in ("membrane_time_constant", "refractory"):
                 if any(getattr(unit, key) != Spiking.model_fields[key].default for unit in units):
                     words = f"engine.spiking.{key} has no effect where engine.spiking.neuron is integrate_and_fire"

@@ -11,7 +11,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from cortexff.analysis.statistics import Interval, mean_interval, paired_difference, sign_flip_p
+from cortexff.analysis.statistics import Interval, mean_interval, mean_of_known, paired_difference, sign_flip_p
 from cortexff.log import Log, Variable, open_file
 from cortexff.protocol.schedule import Common, split_metric
 
@@ -149,9 +149,7 @@ def _last(file: h5py.File, group: h5py.Group, metric: str) -> np.ndarray:
     value = group[name][-1].astype(float)
     if area is not None:
         value = value[:, file["area"].asstr()[:].tolist().index(area)]
-    value = value.reshape(len(value), -1)
-    there = np.isfinite(value)
-    return np.where(there, value, 0.0).sum(-1) / np.where(there.any(-1), there.sum(-1), np.nan)
+    return mean_of_known(value.reshape(len(value), -1))
 
 
 def _mean(values: np.ndarray, paper: float, lost: str) -> tuple[Interval, str]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cortexff.analysis.spike_trains import irregularity, off_share, synchrony
+from cortexff.analysis.statistics import mean_of_known
 from cortexff.engines.spiking import SpikingEngine
 from cortexff.engines.state import RateState
 from cortexff.protocol.presentation import Presentation
@@ -44,14 +45,8 @@ def of_real_data(
         blocks = engine.net.nodes[area]["goodness"].blocks
         found["irregularity"].append([irregularity(trains) for trains in of_subjects])
         found["off_share"].append([off_share(trains, blocks, clock.half) for trains in of_subjects])
-    shared = [_mean_of_known(np.concatenate(parts, axis=1)) for parts in together.values()]
+    shared = [mean_of_known(np.concatenate(parts, axis=1)) for parts in together.values()]
     return {"synchrony": np.stack(shared, axis=-1), **{name: np.array(areas).T for name, areas in found.items()}}
-
-
-def _mean_of_known(values: np.ndarray) -> np.ndarray:
-    """(subjects, presentations) → (subjects,): of those in which anything moves."""
-    known = ~np.isnan(values)
-    return np.where(known, values, 0.0).sum(1) / np.where(known.any(1), known.sum(1), np.nan)
 
 
 def trials(
