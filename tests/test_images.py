@@ -1,5 +1,6 @@
 """Image sets: what is loaded, how it is split, and what is said about a file that is not what it should be."""
 
+import dataclasses
 import gzip
 import http.server
 import os
@@ -108,15 +109,29 @@ def test_unknown_name_lists_the_known_ones():
 # Holding out
 
 
-def test_hold_out_spreads_the_validation_cases_evenly():
+def test_hold_out_takes_each_case_once():
     before = load("digits")
     after = hold_out(before, 350)
-    np.testing.assert_array_equal(after.validation_images, before.training_images[::4])
-    np.testing.assert_array_equal(after.validation_labels, before.training_labels[::4])
-    assert len(after.training_labels) == 1050
+    assert (len(after.validation_labels), len(after.training_labels)) == (350, 1050)
     both = np.concatenate([after.training_images, after.validation_images])
     assert sorted(map(bytes, both)) == sorted(map(bytes, before.training_images))
     np.testing.assert_array_equal(after.test_images, before.test_images)
+
+
+def test_hold_out_is_the_same_every_time_and_a_larger_one_holds_the_smaller():
+    small, again, large = (hold_out(load("digits"), validation) for validation in (100, 100, 350))
+    np.testing.assert_array_equal(small.validation_images, again.validation_images)
+    assert set(map(bytes, small.validation_images)) <= set(map(bytes, large.validation_images))
+
+
+@pytest.mark.parametrize("period", [2, 3, 4, 6, 7])
+def test_hold_out_takes_no_side_in_a_set_whose_order_is_periodic(period):
+    """As in MNIST, whose even training images were written by other people than its odd ones."""
+    cases, validation = 60_000, 10_000
+    place = np.arange(cases, dtype=np.int64)
+    ordered = dataclasses.replace(load("digits"), training_images=place, training_labels=place % period)
+    shares = np.bincount(hold_out(ordered, validation).validation_labels) / validation
+    np.testing.assert_allclose(shares, 1 / period, atol=0.02)
 
 
 def test_hold_out_nothing_changes_nothing():

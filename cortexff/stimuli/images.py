@@ -82,10 +82,11 @@ def load(name: str, progress: bool = False) -> Images:
 
 
 def hold_out(images: Images, validation: int) -> Images:
-    """The same images with ``validation`` of the training cases, evenly spread, as the validation pair.
+    """The same images with ``validation`` of the training cases, drawn at random, as the validation pair.
 
-    The test set stays untouched, so that settings can be chosen without reading it. Evenly spread, because the order
-    of a set may mean something: the last training images of MNIST are easier than the rest.
+    The test set stays untouched, so that settings can be chosen without reading it. The draw is the same every time,
+    and a larger one holds the smaller. It is at random because the order of a set may mean something: MNIST's training
+    images alternate between two groups of writers, one of them harder to read, and its last ones are the easiest.
     raises  CortexffError unless 0 <= validation < number of training cases
     """
     cases = len(images.training_labels)
@@ -97,7 +98,7 @@ def hold_out(images: Images, validation: int) -> Images:
     if not validation:  # without a copy of them all
         return images
     held = np.zeros(cases, dtype=bool)
-    held[np.arange(validation) * cases // validation] = True
+    held[np.random.default_rng(0).permutation(cases)[:validation]] = True
     return dataclasses.replace(
         images,
         training_images=images.training_images[~held],
