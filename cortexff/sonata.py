@@ -29,10 +29,12 @@ class Trial:
     """A presentation with all its spikes. Times are in ms from its beginning.
 
     variant, condition, subject_number  whose
+    image_set                           that was probed: test, validation or training
     stimulus                            number of the image among those that were probed
     true_label, shown_label             of the image; that it is shown with
     label_at                            when label and feedback begin
     duration                            of the whole
+    read_from, read_until               iterations between which goodness is read out
     iteration                           over which traces are averaged before goodness is read
     spikes                              area → times, ascending, and the number of the unit that spikes at each
     traces                              hidden area → (samples, units), one at the beginning and every ``SAMPLE``
@@ -41,11 +43,14 @@ class Trial:
     variant: str
     condition: str
     subject_number: int
+    image_set: str
     stimulus: int
     true_label: int
     shown_label: int
     label_at: float
     duration: float
+    read_from: float
+    read_until: float
     iteration: float
     spikes: Mapping[str, tuple[np.ndarray, np.ndarray]]
     traces: Mapping[str, np.ndarray]
@@ -55,14 +60,18 @@ TRIAL_VARIABLES = {
     "variant": Variable(("trial",), "1", "variant of the protocol", dtype="str"),
     "condition": Variable(("trial",), "1", "condition, at its end", dtype="str"),
     "subject_number": Variable(("trial",), "1", "subject", dtype="i8"),
+    "image_set": Variable(("trial",), "1", "images that were probed", dtype="str"),
     "stimulus": Variable(("trial",), "1", "number of the image among those that were probed", dtype="i8"),
     "true_label": Variable(("trial",), "1", "true label of the image", dtype="i8"),
     "shown_label": Variable(("trial",), "1", "label that the image is shown with", dtype="i8"),
     "start": Variable(("trial",), "ms", "when the image comes", dtype="f8"),
     "label_at": Variable(("trial",), "ms", "when label and feedback begin", dtype="f8"),
     "stop": Variable(("trial",), "ms", "when the image goes", dtype="f8"),
-    "iteration": Variable(("trial",), "ms", "over which traces are averaged before goodness is read", dtype="f8"),
+    "read_from": Variable(("trial",), "ms", "when the iterations begin over which goodness is read out", dtype="f8"),
+    "read_until": Variable(("trial",), "ms", "when they end", dtype="f8"),
+    "iteration": Variable(("trial",), "ms", "length of one: traces are averaged over it", dtype="f8"),
 }
+SINCE_START = ("label_at", "read_from", "read_until")  # a trial counts from its beginning, the file from the first
 
 
 def append(log: Log, trial: Trial) -> None:
@@ -85,8 +94,8 @@ def append(log: Log, trial: Trial) -> None:
         _resize(group, "report", samples + len(traces))
         group["data"][samples:] = traces
     known = {name: getattr(trial, name) for name in TRIAL_VARIABLES if hasattr(trial, name)}
-    times = {"start": start, "label_at": start + trial.label_at, "stop": start + trial.duration}
-    log.append("trials", known | times)
+    times = {name: start + getattr(trial, name) for name in SINCE_START}
+    log.append("trials", known | times | {"start": start, "stop": start + trial.duration})
 
 
 def truncate(log: Log, count: int) -> None:
@@ -112,7 +121,7 @@ def trials(file: h5py.File, variant: str | None = None) -> Iterator[Trial]:
         if variant not in (None, about["variant"]):
             continue
         start, stop = about.pop("start"), about.pop("stop")
-        about |= {"label_at": about["label_at"] - start, "duration": stop - start}
+        about |= {name: about[name] - start for name in SINCE_START} | {"duration": stop - start}
         spikes = {}
         for group in file["spikes"].values():
             span = slice(_before(group, start), _before(group, stop))

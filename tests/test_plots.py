@@ -10,11 +10,14 @@ from cortexff import plots, sonata
 from cortexff.errors import CortexffError
 from cortexff.graph import Goodness, load_model
 from cortexff.log import Log, open_file
+from cortexff.plots.page import interval_of
+from cortexff.plots.spikes import goodness_in_time
 from cortexff.protocol.probe import STIMULUS_VARIABLES
 from cortexff.protocol.runner import measured, row_variables
 from cortexff.protocol.schedule import load_protocol
 
 AREAS, LABELS, STIMULI = ["V1", "V2"], 10, 30
+TIMES = 40.0, 98.0, 52.0, 76.0, 24.0  # of a trial
 COURSE, SLEEP, ONCE = (0, 1, 2, 5, 10, 20, 50, 100), (0, 1, 2, 5), (0,)
 
 
@@ -128,8 +131,16 @@ def test_spikes_have_a_sheet_beside_the_rates_that_they_stand_for(tmp_path):
     log = write_log(tmp_path / "run.h5", "rate_vs_spiking", conditions, 3)
     assert tmp_path / "run_spikes.svg" in plots.draw(log)
     text = (tmp_path / "run_spikes.svg").read_text()
-    words = ["Error − rates (points)", "Firing rate (Hz)", "Correlation with rates", "spikes", "leaky", *AREAS]
-    words += ["Synchrony χ²", "Irregularity CV2", "OFF share of time", "Spikes/decision"]
+    words = [
+        "Error − rates (points)",
+        "Firing rate (Hz)",
+        "Correlation with rates",
+        "spikes",
+        "leaky",
+        "Poisson",
+        *AREAS,
+    ]
+    words += ["Synchrony χ²", "Irregularity CV2", "OFF share of time", "Spikes/decision", *AREAS]
     assert [word for word in words if word not in text] == []
     assert ">rates<" not in text
 
@@ -154,11 +165,12 @@ def test_spikes_that_were_kept_have_a_sheet(tmp_path):
             times = np.sort(random.random(400) * 90)
             spikes = {area: (times, random.integers(0, 10, 400)) for area in ("retina", *AREAS, "label")}
             traces = {area: random.random((20, 200)) for area in AREAS}
-            trial = sonata.Trial("max", condition, 0, stimulus, 0, shown, 40.0, 98.0, 24.0, spikes, traces)
+            trial = sonata.Trial("max", condition, 0, "test", stimulus, 0, shown, *TIMES, spikes, traces)
             sonata.append(log, trial)
     assert tmp_path / "run_raster.svg" in plots.draw(path)
     text = (tmp_path / "run_raster.svg").read_text()
     words = ["spikes", "leaky", "retina", *AREAS, "label", "V1, true label", "V2, wrong label", "Goodness / θ", "ms"]
+    words += ["(above 1: called real)", "100/200"]
     assert [word for word in words if word not in text] == []
     assert "label_area" not in text
 
@@ -168,9 +180,9 @@ def test_goodness_in_time_is_that_of_the_traces_mean_in_an_iteration(measure):
     """Of a trace that swings within an iteration and not from one to the next; in blocks, divided by θ."""
     swinging = np.tile([1.0, 3.0, 2.0, 1.5, 2.5], 8)[:, None] * np.array([1.0, 2.0, 0.0, 0.0])
     spikes = {"V1": (np.array([]), np.array([]))}
-    trial = sonata.Trial("max", "c", 0, 0, 0, 0, 50.0, 198.0, 25.0, spikes, {"V1": swinging})
+    trial = sonata.Trial("max", "c", 0, "test", 0, 0, 0, 50.0, 198.0, 60.0, 85.0, 25.0, spikes, {"V1": swinging})
     settings = Goodness(measure, "max", threshold=2.0, temperature=1.0, blocks=2)
-    times, found = plots._goodness_in_time([trial, trial], "V1", settings)
+    times, found = goodness_in_time([trial, trial], "V1", settings)
     assert times[[0, -1]].tolist() == [10.0, 185.0] and found.shape == (2, 36)
     of_block = (2.0**2 + 4.0**2) / (1 if measure == "sum_of_squares" else 2)
     np.testing.assert_allclose(found, (of_block + 0.0) / 2 / 2.0)
@@ -181,7 +193,7 @@ def test_spikes_of_a_run_that_is_still_writing_are_drawn(tmp_path):
     with Log.reopen(path) as log:
         spikes = {area: (np.array([1.0]), np.array([0])) for area in AREAS}
         traces = {area: np.ones((20, 200)) for area in AREAS}
-        sonata.append(log, sonata.Trial("max", "spikes", 0, 0, 0, 0, 40.0, 98.0, 24.0, spikes, traces))
+        sonata.append(log, sonata.Trial("max", "spikes", 0, "test", 0, 0, 0, *TIMES, spikes, traces))
     plots.draw(path)
     text = (tmp_path / "run_raster.svg").read_text()
     assert "V1, true label" in text and "wrong label" not in text
@@ -195,7 +207,7 @@ def test_the_same_run_draws_the_same_file(tmp_path, write):
 
 
 def test_the_mean_and_its_interval_leave_a_gap_where_a_subject_has_no_value():
-    gap, whole = plots._interval(np.array([1.0, np.nan])), plots._interval(np.array([1.0, 3.0]))
+    gap, whole = interval_of(np.array([1.0, np.nan])), interval_of(np.array([1.0, 3.0]))
     assert np.isnan([gap.mean, gap.low, gap.high]).all() and gap.n == 2
     assert whole.mean == 2 and whole.low < 1 and whole.high > 3
 

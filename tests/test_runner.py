@@ -648,7 +648,7 @@ def test_development_on_the_digits_lowers_the_error(tmp_path):
     model = merge(MODEL, {"areas": {"retina": {"units": 64}, "V1": {"units": 30}, "V2": {"units": 30}}})
     model["areas"]["label"]["units"] = 10
     images = image_sets.hold_out(image_sets.load("digits"), 200)
-    stage = {"epochs": 4, "updates": None, "decay_from": 1.0, "probe": "end"}
+    stage = {"epochs": 6, "updates": None, "decay_from": 1.0, "probe": "end"}
     only = {name: "none" for name in ("control", "frozen", "deprived", "recovered")}
     protocol = protocol_of(
         {"stimuli": {"minibatch": 25, "validation": 200}, "engine": {"steps": 5}, "subjects": 1},

@@ -22,10 +22,15 @@ def trial(seed: int, duration: float = 61.5, step: float = 0.5) -> Trial:
         time, unit = np.nonzero(random.random((round(duration / step), units)) < 0.1 * (seed % 4))  # some have none
         spikes[area] = (time * step, unit)
     traces = {area: random.random((sonata.samples_of(duration), UNITS[area])).astype("f4") for area in ("V1", "V2")}
-    about = {"subject_number": 0, "stimulus": seed, "true_label": seed % 3, "shown_label": (seed + 1) % 3}
-    return Trial(
-        "max", f"c{seed % 2}", **about, label_at=20.5, duration=duration, iteration=24.0, spikes=spikes, traces=traces
-    )
+    about = {
+        "subject_number": 0,
+        "image_set": "test",
+        "stimulus": seed,
+        "true_label": seed % 3,
+        "shown_label": (seed + 1) % 3,
+    }
+    times = {"label_at": 20.5, "duration": duration, "read_from": 30.0, "read_until": 54.0, "iteration": 24.0}
+    return Trial("max", f"c{seed % 2}", **about, **times, spikes=spikes, traces=traces)
 
 
 def new_log(path) -> Log:

@@ -60,7 +60,7 @@ def test_no_more_than_so_many_images_are_measured():
 def test_an_image_is_kept_with_its_label_and_with_the_one_after_it(neurons):
     engine = engine_of(neurons)
     state = engine.start(0, [3])
-    kept = list(trials(engine, state, CONTEXT, IMAGES[8:10], LABELS[8:10], "max", "control", 3))
+    kept = list(trials(engine, state, CONTEXT, IMAGES[8:10], LABELS[8:10], "max", "control", 3, "test", (2, 4)))
     assert [(one.stimulus, one.true_label, one.shown_label) for one in kept] == [
         (0, 8, 8),
         (0, 8, 9),
@@ -71,6 +71,8 @@ def test_an_image_is_kept_with_its_label_and_with_the_one_after_it(neurons):
     last, step = kept[-1], neurons.time_step
     assert (last.variant, last.condition, last.subject_number) == ("max", "control", 3)
     assert (last.label_at, last.duration) == (engine.clock.bottom_up * step, engine.clock.whole * step)
+    assert last.image_set == "test" and last.read_until == last.duration  # the last of four steps
+    assert last.read_from == last.read_until - 3 * last.iteration
     for area, (times, units) in last.spikes.items():
         raster = np.zeros((engine.clock.whole, engine.units[area]), dtype=bool)
         raster[np.rint(times / step).astype(int), units] = True

@@ -136,12 +136,14 @@ class Listener:
     probed    a probe was logged: the group, its update, what was found in a few words
     noted     something worth telling: one line
     stop      asked after every update: should the run be interrupted?
+    began     a stage begins, or goes on in a resumed run: its name
     """
 
     advanced: Callable[[int], None] = lambda updates: None
     probed: Callable[[str, int, str], None] = lambda group, update, words: None
     noted: Callable[[str], None] = lambda text: None
     stop: Callable[[], bool] = lambda: False
+    began: Callable[[str], None] = lambda stage: None
 
 
 def plan(protocol: Protocol, training_cases: int) -> list[Segment]:
@@ -262,6 +264,8 @@ class Run:
     def _live(self, engine: AnyEngine, protocol: Protocol, segment: Segment, everyone: Cohort) -> None:
         """One stage: updates, and probes between them."""
         stage, position = segment.stage, self.position
+        several = len(protocol.conditions[segment.condition].stages) > 1
+        self.listener.began(segment.group + (f", {segment.stage_name}" if several else ""))
         probes = set(probe_updates(stage, segment.updates, self.lessons.per_epoch(protocol)))
         found = None
         unseen = segment.first and position.updates == 0 and not position.rows.get(segment.group)
@@ -298,7 +302,8 @@ class Run:
             reached = _error(found.row) <= stage.until
             self.log.write(segment.group, "reached", reached, REACHED)
             count = f"{reached.sum()} of {len(reached)} subjects reached the criterion"
-            self.listener.noted(f"{segment.group}: {count} (error ≤ {100 * stage.until:g} %)")
+            rest = "" if reached.all() else "; the others lived through the whole stage"
+            self.listener.noted(f"{segment.group}: {count} (error ≤ {100 * stage.until:g} %){rest}")
         if stage.probe_on == "test" and segment.last:
             for name, values in found.stimuli.items():
                 self.log.write(segment.group, name, values, STIMULUS_VARIABLES[name])
@@ -357,7 +362,8 @@ class Run:
     def _keep_spikes(self, engine: SpikingEngine, protocol: Protocol, segment: Segment, everyone: Cohort) -> None:
         probe, count = self._stimuli(segment.stage.probe_on, segment.stage.probe_images, protocol.seed), protocol.raster
         shown = (self.presentation, probe.images[:count], probe.labels[:count])
-        for trial in trials(engine, everyone.state.select([0]), *shown, segment.variant, segment.condition, 0):
+        whose = (segment.variant, segment.condition, 0, segment.stage.probe_on)
+        for trial in trials(engine, everyone.state.select([0]), *shown, *whose, protocol.window):
             sonata.append(self.log, trial)
         self.position.rows["trials"] = self.log.length("trials")
 

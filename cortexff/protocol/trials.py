@@ -58,12 +58,15 @@ def trials(
     variant: str,
     condition: str,
     subject_number: int,
+    image_set: str,
+    steps: tuple[int, int],
 ) -> Iterator[Trial]:
     """Images one by one, each with its true label and with the one after it.
 
     state   of that subject alone
     images  (cases, pixels)
     labels  (cases,)
+    steps   first and last of those that are read out
     """
     step, clock = engine.neurons.time_step, engine.clock
     duration = clock.whole * step
@@ -88,11 +91,14 @@ def trials(
                 variant,
                 condition,
                 subject_number,
+                image_set,
                 stimulus,
                 true,
                 label,
                 label_at=seen.label_at * step,
                 duration=duration,
+                read_from=step * (seen.label_at + clock.half + (steps[0] - 1) * clock.iteration),
+                read_until=step * (seen.label_at + clock.half + steps[1] * clock.iteration),
                 iteration=clock.iteration * step,
                 spikes=spikes,
                 traces=traces,
