@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
@@ -193,6 +193,8 @@ def explain(schema: type[BaseModel], mistake: Mapping[str, Any], path: Sequence[
         case "extra_forbidden":
             known = known_keys(schema, path[:-1])
             close = difflib.get_close_matches(str(path[-1]), known, n=1)
+            elsewhere = [] if close else places_of(str(path[-1]), schema)
+            close = close or elsewhere[:1]
             hint = f"; did you mean '{close[0]}'?" if close else ""
             return f"unknown key '{name}'{hint}" + (f" (known: {', '.join(known)})" if known else "")
         case "missing":
@@ -207,6 +209,26 @@ def explain(schema: type[BaseModel], mistake: Mapping[str, Any], path: Sequence[
             if kind == "too_short" and isinstance(mistake["input"], Mapping):
                 wanted = wanted.replace("a list", "a mapping")
             return f"{name}: found {found}, should be {wanted}"
+
+
+def places_of(key: str, schema: type[BaseModel], above: str = "") -> list[str]:
+    """Paths at which a schema knows a key, the highest first; NAME stands for names that the user gives."""
+    found, deeper = [], []
+    for name, field in schema.model_fields.items():
+        path = f"{above}{field.alias or name}"
+        if name == key and above:
+            found.append(path)
+        for inner in _schemas(field.annotation):
+            named = get_origin(field.annotation) is dict
+            deeper += places_of(key, inner, f"{path}.{'NAME.' if named else ''}")
+    return found + deeper
+
+
+def _schemas(annotation: Any) -> list[type[BaseModel]]:
+    """Schemas that an annotation speaks of."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [schema for part in get_args(annotation) for schema in _schemas(part)]
 
 
 def known_keys(schema: type[BaseModel], path: Sequence[str | int]) -> list[str]:

@@ -27,6 +27,17 @@ def machine() -> str:
     return f"{processor}, {os.cpu_count()} cores"
 
 
+def share_processors() -> None:
+    """Let threads that wait for one another sleep soon, so that they do not fight over a busy processor.
+
+    To be called before PyTorch is imported. Threads of GNU's OpenMP else wait for milliseconds at full speed: beside
+    one busy process, an update of ten subjects on two cores took fifty times as long; now it takes two to three times.
+    On a quiet machine small nets lose up to a fifth. What the user has said in the environment stands.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+
 def check_device(device: str) -> None:
     """Raises CortexffError where a GPU is asked for and there is none."""
     if device == "cuda":

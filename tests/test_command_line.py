@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import h5py
@@ -14,6 +15,7 @@ import pytest
 import torch
 
 import cortexff
+from cortexff.environment import share_processors
 from cortexff.protocol.__main__ import main
 from cortexff.protocol.progress import Progress
 
@@ -137,6 +139,30 @@ def one_line(result: tuple[int, str, str], *words: str) -> None:
     code, _, problem = result
     assert code == 2 and problem.count("\n") == 1 and problem.startswith("error: "), result
     assert all(word in problem for word in words), problem
+
+
+def test_lines_of_progress_say_the_stage_and_the_time_left(monkeypatch):
+    """Of a run that is resumed after 60 of 160 updates, and does ten of them in twenty seconds."""
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    now, said = 0.0, []
+    with Progress("text", 160, said.append) as listener:
+        listener.advanced(60)
+        listener.began("max/deprived")
+        now = 20.0
+        listener.advanced(10)
+    assert said == ["[    60/160] max/deprived ...", "[    70/160] max/deprived ... about 3 minutes left"]
+
+
+@pytest.mark.parametrize(
+    "said, spins", [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None)]
+)
+def test_threads_wait_briefly_unless_the_user_says_otherwise(monkeypatch, said, spins):
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in said.items():
+        monkeypatch.setenv(name, value)
+    share_processors()
+    assert os.environ.get("GOMP_SPINCOUNT") == spins
 
 
 @pytest.fixture
@@ -289,6 +315,8 @@ def test_an_output_that_cannot_be_written_is_one_line(call):
         (["recurrent", "--set", "stimuli.validation=1400"], ["cannot hold out 1400"]),
         (["recurrent", "--resume", "--out", "none.h5"], ["there is no none.h5"]),
         (["recurrent", "--engine", "spiking"], ["engine.alternating", "leave it out"]),
+        (["recurrent", "--set", "raster=2"], ["raster", "--engine spiking"]),
+        (["recurrent", "--set", "probe_images=2"], ["did you mean 'stages.NAME.probe_images'"]),
         (["rate_vs_spiking", "--set", "engine.spiking.firing_rate=900"], ["900 Hz", "engine.spiking.time_step 0.11"]),
         (["paper"], ["no results"]),
     ],

@@ -64,6 +64,7 @@ def test_yaml_is_of_version_1_2(text, value):
         ("name: 3", "my.yaml:1: name: found 3, should be text"),
         ("parts: {}", "my.yaml:1: 'name' is missing"),
         ("nam: a", "my.yaml:1: unknown key 'nam'; did you mean 'name'? (known: name, parts)"),
+        ("name: a\nunits: 3", "my.yaml:2: unknown key 'units'; did you mean 'parts.NAME.units'? (known: name, parts)"),
         ("name: a\nparts: {V1: 3}", "my.yaml:2: parts.V1: found 3, should be a mapping of settings"),
         ("name: a\nparts:\n  3: {}", "my.yaml:3: found the name 3, should be text: write it in quotes"),
         (

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from cortexff.environment import compiler
 from cortexff.graph import load_model
 from cortexff.protocol import estimate
 from cortexff.protocol.runner import plan
@@ -28,7 +29,7 @@ def described(name: str, preset: str = "quick", images=None, **settings) -> str:
     protocol = load_protocol(name, preset, {"changes": settings})
     images = images or image_sets.hold_out(image_sets.load("digits"), protocol.stimuli.validation)
     segments = plan(protocol, len(images.training_labels))
-    return estimate.describe(protocol, load_model(protocol.model), segments, images, OUT)
+    return "\n".join(estimate.describe(protocol, load_model(protocol.model), segments, images, OUT))
 
 
 @pytest.mark.parametrize("preset", ["quick", "default"])
@@ -75,6 +76,19 @@ def test_time_is_that_of_updates_and_probes():
 )
 def test_durations_in_words(time, words):
     assert estimate.duration(time) == words
+
+
+def test_the_schedule_is_said_before_the_machine_is_timed(monkeypatch):
+    def not_yet(*_):
+        raise AssertionError
+
+    monkeypatch.setattr(estimate, "seconds_of", not_yet)
+    protocol = load_protocol("rate_vs_spiking", "default")
+    images = image_sets.hold_out(image_sets.load("digits"), protocol.stimuli.validation)
+    segments, net = plan(protocol, len(images.training_labels)), load_model(protocol.model)
+    schedule = next(estimate.describe(protocol, net, segments, images, OUT))
+    assert "max/leaky" in schedule
+    assert ("5 kinds of spiking units, compiled" in schedule) == (compiler() is not None)
 
 
 def test_the_paper_s_size_is_described_without_its_data():

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from cortexff.benchmark.cases import QUICK, SPIKING, Case, groups, memory_cases
+from cortexff.environment import share_processors
 from cortexff.errors import CortexffError, run_command
 
 REPEATS, QUICK_REPEATS = 7, 3
@@ -79,4 +80,5 @@ def command(quick: bool, pattern: str, file: Path | None, device: str) -> None:
 main = partial(run_command, command, "cortexff.benchmark")
 
 if __name__ == "__main__":
+    share_processors()
     main()

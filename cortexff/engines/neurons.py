@@ -129,7 +129,7 @@ def check_neurons(neurons: Neurons, damping: float, alternating: bool) -> None:
         )
     if neurons.ceiling < CEILING:
         longest = 1000.0 / (neurons.firing_rate * CEILING)
-        can = f"cannot tell activity above {neurons.ceiling:.2g}, and needs to up to {CEILING:g}"
+        can = f"cannot tell activity above {neurons.ceiling:.2g}, but activity can reach {CEILING:g}"
         if neurons.neuron == "integrate_and_fire":
             raise CortexffError(
                 f"engine.spiking.firing_rate {neurons.firing_rate:g} Hz: with one spike a time step, a unit {can}: "

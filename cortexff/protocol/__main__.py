@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from cortexff.environment import check_device, now
+from cortexff.environment import check_device, now, share_processors
 from cortexff.errors import CortexffError, run_command
 from cortexff.protocol.progress import Progress
 
@@ -261,7 +261,8 @@ def run_stages(order: Order, protocol: Protocol, net: nx.MultiDiGraph) -> None:
         from cortexff.protocol.estimate import describe
 
         segments = plan(protocol, len(images.training_labels))
-        order.say(describe(protocol, net, segments, images, order.out, order.device))
+        for part in describe(protocol, net, segments, images, order.out, order.device):
+            order.say(part)
         return
     came_from = provenance.origin(protocol, net, order.name_or_path, order.preset)
     versions = protocol.versions(images.classes)
@@ -371,7 +372,9 @@ def run_many(
             from cortexff.protocol.estimate import describe
 
             here = "cpu" if cluster else order.device  # the GPU is at the cluster's
-            order.say(describe(protocol, net, plan(protocol, cases[label]), images, points[-1].out, here) + "\n")
+            for part in describe(protocol, net, plan(protocol, cases[label]), images, points[-1].out, here):
+                order.say(part)
+            order.say("")
     if order.dry_run:
         shards = sweep.cut(points, jobs)
         order.say(f"{len(shards)} shards, {jobs} at a time:\n" + "\n".join(f"  {shard.path}" for shard in shards))
@@ -427,4 +430,5 @@ main = partial(run_command, command, "cortexff.protocol")
 
 if __name__ == "__main__":
     os.environ.setdefault("HDF5_USE_FILE_LOCKING", "FALSE")
+    share_processors()
     main()

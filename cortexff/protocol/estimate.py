@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 import networkx as nx
 
 from cortexff.engines import cost
+from cortexff.engines.spiking import backend_for
+from cortexff.protocol.progress import duration
 from cortexff.protocol.runner import Segment
-from cortexff.protocol.schedule import PHASES, Engine, Protocol, probe_updates
+from cortexff.protocol.schedule import PHASES, Engine, Protocol, learns, probe_updates
 from cortexff.stimuli.images import Images
 
 WEIGHTS_TIMED = 20_000_000  # at most, or one subject's: the others take as long
@@ -73,39 +75,51 @@ def describe(
     images: Images,
     out: Path,
     device: str = "cpu",
-) -> str:
-    """The schedule, the number of updates, and an estimate of time and memory, as text."""
+) -> Iterator[str]:
+    """The schedule, as text; then, once the engine has been timed, the number of updates, time and memory."""
     per_epoch = len(images.training_labels) // protocol.stimuli.minibatch
+    variants = {name: protocol.variant(name) for name in protocol.variants}
+    engines = {segment: variants[segment.variant].engine_of(segment.stage) for segment in segments}
+    probes = {segment: len({0} | set(probe_updates(segment.stage, segment.updates, per_epoch))) for segment in segments}
+    learning = {segment.stage.phase for segment in segments if PHASES[segment.stage.phase]}
     lines = [f"{protocol.title}", f"model {net.graph['source']}, {protocol.subjects} subjects, results in {out}", ""]
     wide = max(24, *(len(segment.group) + 2 for segment in segments))
     lines.append(f"{'condition':<{wide}}{'stage':<14}{'phase':<13}{'updates':>9}{'probes':>8}  learning rate")
-    learning = {segment.stage.phase for segment in segments if PHASES[segment.stage.phase]}
-    engines = {segment: _timed_as(protocol.variant(segment.variant).engine_of(segment.stage)) for segment in segments}
-    seconds = SECONDS_TO_START
     for segment in segments:
-        settings = protocol.variant(segment.variant)
-        probes = len({0} | set(probe_updates(segment.stage, segment.updates, per_epoch)))
-        rate = f"{settings.plasticity_of(segment.stage).learning_rate:g}" if segment.stage.phase in learning else "–"
+        settings = variants[segment.variant].plasticity_of(segment.stage)
+        rate = f"{settings.learning_rate:g}" if segment.stage.phase in learning else "–"
         until = f", until error ≤ {100 * segment.stage.until:g} %" if segment.stage.until is not None else ""
         lines.append(
-            f"{segment.group:<{wide}}{segment.stage_name:<14}{segment.stage.phase:<13}{segment.updates:>9}{probes:>8}  "
-            f"{rate}{until}"
+            f"{segment.group:<{wide}}{segment.stage_name:<14}{segment.stage.phase:<13}{segment.updates:>9}"
+            f"{probes[segment]:>8}  {rate}{until}"
         )
-        kind = engines[segment]
-        phases = {other.stage.phase for other, engine in engines.items() if engine == kind} & learning
-        alike = protocol.model_copy(update={"engine": kind})
+    compiled = {engine for segment, engine in engines.items() if _is_compiled(engine, segment, device)}
+    if compiled:
+        kinds = "one kind" if len(compiled) == 1 else f"{len(compiled)} kinds"
+        lines += ["", f"{kinds} of spiking units, compiled where they have not been: about a minute each"]
+    yield "\n".join([*lines, ""])
+
+    seconds = SECONDS_TO_START
+    for segment, engine in engines.items():
+        timed = _timed_as(engine)
+        phases = {other.stage.phase for other in segments if _timed_as(engines[other]) == timed} & learning
+        alike = protocol.model_copy(update={"engine": timed})
         of_update, of_image = seconds_of(alike, net, phases, images.classes, device)
         shown = getattr(images, f"{segment.stage.probe_on}_labels")[: segment.stage.probe_images]
-        engine = segment.updates * of_update.get(segment.stage.phase, 0.0) + probes * len(shown) * of_image
-        seconds += RUN_OVER_ENGINE * engine
+        seconds += RUN_OVER_ENGINE * segment.updates * of_update.get(segment.stage.phase, 0.0)
+        seconds += RUN_OVER_ENGINE * probes[segment] * len(shown) * of_image
     megabytes = 4 * protocol.subjects * _weights(protocol, net) * (3 + len(protocol.conditions)) / 1e6
     total = sum(segment.updates for segment in segments)
-    lines += [
-        "",
-        f"{total} updates of {protocol.stimuli.minibatch} images: about {duration(seconds)} on this machine,",
-    ]
-    lines.append(f"about {megabytes + 400:.0f} MB of memory ({megabytes:.0f} MB of them weights)")
-    return "\n".join(lines)
+    updates = f"{total} updates of {protocol.stimuli.minibatch} images"
+    yield (
+        f"{updates}: about {duration(seconds)} on this machine as it is now,\n"
+        f"about {megabytes + 400:.0f} MB of memory ({megabytes:.0f} MB of them weights)"
+    )
+
+
+def _is_compiled(engine: Engine, segment: Segment, device: str) -> bool:
+    """Whether a stage lets compiled programs of Brian2 run."""
+    return engine.kind == "spiking" and backend_for(engine.spiking.backend, learns(segment.stage), device) == "cpp"
 
 
 def _timed_as(engine: Engine) -> Engine:
@@ -119,10 +133,3 @@ def _weights(protocol: Protocol, net: nx.MultiDiGraph) -> int:
         return cost.all_synapses(net)
     units, kinds = net.nodes(data="units"), net.edges(data="kind")  # local fields are full matrices there
     return sum(units[source] * units[target] for source, target, kind in kinds if kind == "bottom_up")
-
-
-def duration(seconds: float) -> str:
-    """A time in words."""
-    if seconds < 90:
-        return f"{seconds:.0f} seconds"
-    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

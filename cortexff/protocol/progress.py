@@ -14,6 +14,13 @@ if TYPE_CHECKING:
 SECONDS_OF_SILENCE = 10  # the longest that a run written as text says nothing
 
 
+def duration(seconds: float) -> str:
+    """A time in words."""
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+
+
 class Progress:
     """Shows how far a run has come, and hears Ctrl-C and SIGTERM."""
 
@@ -21,6 +28,7 @@ class Progress:
         self.style = style or ("bar" if sys.stderr.isatty() else "text")
         self.total = updates
         self.done, self.say, self.stopping, self.said = 0, say, 0, time.monotonic()
+        self.stage, self.started, self.before_start = "", self.said, 0
 
     def __enter__(self) -> Listener:
         from tqdm import tqdm
@@ -30,12 +38,12 @@ class Progress:
         self.bar = tqdm(
             total=self.total, unit="update", disable=self.style != "bar", dynamic_ncols=True, file=sys.stderr
         )
-        self.before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
-        return Listener(self._advanced, self._probed, self._noted, lambda: self.stopping > 0)
+        self.handlers = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        return Listener(self._advanced, self._probed, self._noted, lambda: self.stopping > 0, self._began)
 
     def __exit__(self, *_: object) -> None:
         self.bar.close()
-        for number, handler in self.before.items():
+        for number, handler in self.handlers.items():
             signal.signal(number, handler)
 
     def _stop(self, number: int, frame: object) -> None:
@@ -47,11 +55,25 @@ class Progress:
         self.done += updates
         self.bar.update(updates)
         if self.style == "text" and time.monotonic() - self.said > SECONDS_OF_SILENCE:
-            self._say("...")
+            self._say(" ".join(filter(None, [self.stage, "...", self._left()])))
+
+    def _left(self) -> str:
+        """How long the rest takes if it goes on as so far; updates of a resumed run that came before do not count."""
+        done = self.done - self.before_start
+        seconds = (time.monotonic() - self.started) / max(done, 1) * (self.total - self.done)
+        return f"about {duration(seconds)} left" if done > 0 else ""
+
+    def _began(self, stage: str) -> None:
+        if not self.stage:
+            self.started, self.before_start = time.monotonic(), self.done
+        self.stage = stage
+        if self.style == "bar":
+            self.bar.set_description(stage)
+        elif self.style == "text":
+            self._say(f"{stage} ...")
 
     def _probed(self, group: str, update: int, words: str) -> None:
         if self.style == "bar":
-            self.bar.set_description(group)
             self.bar.set_postfix_str(words.split("  ")[0])
         elif self.style == "text":
             self._say(f"{group:<20} update {update:>5}  {words}")

@@ -156,7 +156,8 @@ class Stage(Section):
     @model_validator(mode="after")
     def _one_length(self) -> Stage:
         if (self.updates is None) == (self.epochs is None):
-            raise ValueError("give either 'updates' or 'epochs'")
+            found = "neither" if self.updates is None else "both: set one of them to null, as in epochs=null"
+            raise ValueError(f"give either 'updates' or 'epochs'; found {found}")
         if self.until is not None and self.probe_on == "test":
             raise ValueError("'until' must not look at the test images: probe_on validation or training")
         return self
@@ -326,9 +327,11 @@ class Protocol(Common):
                     words = f"engine.spiking.{key} has no effect where engine.spiking.neuron is integrate_and_fire"
                     raise Mistake(f"{words} in every stage: leave it out, or give leaky", "engine", "spiking", key)
         if "spikes" in self.measures and not spiking:
-            raise Mistake("measures has spikes, but in no stage engine.kind is spiking", "measures")
+            words = "measures has spikes, but in no stage engine.kind is spiking (--engine spiking)"
+            raise Mistake(words, "measures")
         if self.raster and not spiking:
-            raise Mistake("raster keeps spikes, but in no stage engine.kind is spiking", "raster")
+            words = "raster keeps spikes, but in no stage engine.kind is spiking (--engine spiking)"
+            raise Mistake(words, "raster")
         if self.raster and (self.stimuli.labels == "none" or not self.engine.steps):
             words = "raster needs labels and steps, but stimuli.labels is none or engine.steps is 0: leave it out"
             raise Mistake(words, "raster")
