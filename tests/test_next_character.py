@@ -187,6 +187,7 @@ def test_its_file_opens_like_the_others(tmp_path):
     done = CliRunner().invoke(command, arguments)
     assert done.exit_code == 0, done.output
     assert "perplexity, held-out strings" in done.output and "separated − rolled_out" in done.output
+    assert "max/separated ..." in done.output
     with cortexff.open_results(out) as results:
         regime = results["max/separated"]
         assert regime["goodness_pos"].dims == ("probe", "subject", "area", "block")

@@ -116,6 +116,7 @@ class Course:
     def _live(self, engine: RateEngine, number: int, cohort: Cohort) -> None:
         """One condition: updates, and probes between them."""
         (variant, condition), stage, position = self.plan[number], self.experiment.stage, self.position
+        self.listener.began(f"{variant}/{condition}")
         probes = set(probe_updates(stage, stage.updates, 1))
         if not position.rows.get(f"{variant}/{condition}"):
             self._probe(engine, number, cohort)
