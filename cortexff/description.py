@@ -192,9 +192,8 @@ def explain(schema: type[BaseModel], mistake: Mapping[str, Any], path: Sequence[
     match mistake["type"]:
         case "extra_forbidden":
             known = known_keys(schema, path[:-1])
-            close = difflib.get_close_matches(str(path[-1]), known, n=1)
-            elsewhere = [] if close else places_of(str(path[-1]), schema)
-            close = close or elsewhere[:1]
+            elsewhere = sorted(places_of(str(path[-1]), schema), key=lambda place: place.split(".")[0] != str(path[0]))
+            close = elsewhere or difflib.get_close_matches(str(path[-1]), known, n=1)
             hint = f"; did you mean '{close[0]}'?" if close else ""
             return f"unknown key '{name}'{hint}" + (f" (known: {', '.join(known)})" if known else "")
         case "missing":
@@ -212,11 +211,11 @@ def explain(schema: type[BaseModel], mistake: Mapping[str, Any], path: Sequence[
 
 
 def places_of(key: str, schema: type[BaseModel], above: str = "") -> list[str]:
-    """Paths at which a schema knows a key, the highest first; NAME stands for names that the user gives."""
+    """Paths at which a schema knows a key; NAME stands for names that the user gives."""
     found, deeper = [], []
     for name, field in schema.model_fields.items():
         path = f"{above}{field.alias or name}"
-        if name == key and above:
+        if (field.alias or name) == key:
             found.append(path)
         for inner in _schemas(field.annotation):
             named = get_origin(field.annotation) is dict

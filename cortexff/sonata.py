@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import h5py
 import numpy as np
 
+from cortexff.errors import CortexffError
 from cortexff.log import Log, Variable, dimension_only
 
 SAMPLE = 5.0  # ms between two samples of a trace; a trial begins on one
@@ -80,6 +81,7 @@ def append(log: Log, trial: Trial) -> None:
     if not count:
         log.declare("trials", growing="trial", variables=TRIAL_VARIABLES)
         file.attrs.update({"magic": MAGIC, "version": VERSION})
+    _check(file)
     samples = _samples(file, count)
     truncate(log, count)  # what is left of one that was cut short
     start = samples * SAMPLE
@@ -111,9 +113,13 @@ def truncate(log: Log, count: int) -> None:
 
 
 def trials(file: h5py.File, variant: str | None = None) -> Iterator[Trial]:
-    """Every trial of a results file, or of one variant, in order; none where no spikes were kept."""
+    """Every trial of a results file, or of one variant, in order; none where no spikes were kept.
+
+    raises  CortexffError where they were kept by a version of cortexff that did not say yet what was read out when
+    """
     if "trials" not in file:
         return
+    _check(file)
     columns = ((name, file["trials"][name]) for name in TRIAL_VARIABLES)
     table = {name: (column.asstr() if column.dtype.kind == "O" else column)[:].tolist() for name, column in columns}
     for row in zip(*table.values(), strict=True):
@@ -138,6 +144,16 @@ def trials(file: h5py.File, variant: str | None = None) -> Iterator[Trial]:
 def samples_of(duration: float) -> int:
     """Samples of a trial's traces; the next one begins where one more would be."""
     return math.floor(duration / SAMPLE + 1e-6) + 1
+
+
+def missing(file: h5py.File) -> str | None:
+    """The first column that an earlier version of cortexff left out of ``/trials``; None where all are there."""
+    return next((name for name in TRIAL_VARIABLES if name not in file["trials"]), None)
+
+
+def _check(file: h5py.File) -> None:
+    if name := missing(file):
+        raise CortexffError(f"{file.filename}: /trials is of an earlier version, without {name}: run it again")
 
 
 def _samples(file: h5py.File, count: int) -> int:

@@ -71,6 +71,13 @@ def same(path: Path, other: Path) -> None:
         np.testing.assert_array_equal(values, theirs[name], err_msg=name)
 
 
+@pytest.mark.parametrize("program", ["protocol", "benchmark"])
+def test_threads_are_told_how_to_wait_before_they_are_there(program):
+    """PyTorch reads it when it is imported."""
+    code = f"import sys, cortexff.{program}.__main__; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 @pytest.mark.parametrize("arguments", [[], ["--help"]])
 def test_listing_and_help_load_nothing_slow(arguments):
     code = (
@@ -146,11 +153,11 @@ def test_lines_of_progress_say_the_stage_and_the_time_left(monkeypatch):
     monkeypatch.setattr(time, "monotonic", lambda: now)
     now, said = 0.0, []
     with Progress("text", 160, said.append) as listener:
-        listener.advanced(60)
+        listener.resumed(60)
         listener.began("max/deprived")
         now = 20.0
         listener.advanced(10)
-    assert said == ["[    60/160] max/deprived ...", "[    70/160] max/deprived ... about 3 minutes left"]
+    assert said == ["[    60/160] max/deprived ...", "[    70/160] max/deprived ... about 3 minutes left at this pace"]
 
 
 @pytest.mark.parametrize(
@@ -317,6 +324,25 @@ def test_an_output_that_cannot_be_written_is_one_line(call):
         (["recurrent", "--engine", "spiking"], ["engine.alternating", "leave it out"]),
         (["recurrent", "--set", "raster=2"], ["raster", "--engine spiking"]),
         (["recurrent", "--set", "probe_images=2"], ["did you mean 'stages.NAME.probe_images'"]),
+        (["recurrent", "--set", "steps=2"], ["did you mean 'engine.steps'"]),
+        (["recurrent", "--set", "from=x"], ["did you mean 'conditions.NAME.from'"]),
+        (
+            ["recurrent", "--set", "stages.test.learning_rate=2"],
+            ["did you mean 'stages.NAME.plasticity.learning_rate'"],
+        ),
+        (["recurrent", "--set", "stages.tst.probe_images=2"], ["--set stages.tst.probe_images=2: 'stages.tst.phase'"]),
+        (["recurrent", "--set", "variants=[mx]"], ["no variant 'mx'", "alternating"]),
+        (["recurrent", "--set", "variants.max=null"], ["--set 'variants=[alternating, undamped]'"]),
+        (["recurrent", "--engine", "spiking"], ["variant alternating", "--set 'variants=[max, undamped]'"]),
+        (
+            ["sleep_deprivation", "--set", "goodness.sign=min"],
+            ["--set goodness.sign=min", "variants.NAME.goodness.sign"],
+        ),
+        (
+            ["sleep_deprivation", "--set", "stages.deprivation.probe_images=9"],
+            ["compares deprived with control", "interleaved and deprivation the same probe_images"],
+        ),
+        (["sleep_deprivation", "--preset", "spiking_quick", "--set", "raster=50"], ["raster keeps 50", "probes 20"]),
         (["rate_vs_spiking", "--set", "engine.spiking.firing_rate=900"], ["900 Hz", "engine.spiking.time_step 0.11"]),
         (["paper"], ["no results"]),
     ],

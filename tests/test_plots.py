@@ -170,7 +170,7 @@ def test_spikes_that_were_kept_have_a_sheet(tmp_path):
     assert tmp_path / "run_raster.svg" in plots.draw(path)
     text = (tmp_path / "run_raster.svg").read_text()
     words = ["spikes", "leaky", "retina", *AREAS, "label", "V1, true label", "V2, wrong label", "Goodness / θ", "ms"]
-    words += ["(above 1: called real)", "100/200"]
+    words += ["(above 1: called real)", "100/200", "grey: read out", "its true label 0"]
     assert [word for word in words if word not in text] == []
     assert "label_area" not in text
 
@@ -188,6 +188,18 @@ def test_goodness_in_time_is_that_of_the_traces_mean_in_an_iteration(measure):
     np.testing.assert_allclose(found, (of_block + 0.0) / 2 / 2.0)
 
 
+def test_spikes_that_an_earlier_version_kept_are_left_out(tmp_path):
+    path = write_log(tmp_path / "run.h5", "rate_vs_spiking", dict.fromkeys(("rates", "spikes"), ONCE), 3)
+    with Log.reopen(path) as log:
+        spikes, traces = {"V1": (np.array([1.0]), np.array([0]))}, {"V1": np.ones((20, 200))}
+        sonata.append(log, sonata.Trial("max", "spikes", 0, "test", 0, 0, 0, *TIMES, spikes, traces))
+        del log.file["trials/image_set"]
+        with pytest.raises(CortexffError, match="earlier version, without image_set: run it again"):
+            list(sonata.trials(log.file))
+    assert tmp_path / "run_spikes.svg" in plots.draw(path)
+    assert not (tmp_path / "run_raster.svg").exists()
+
+
 def test_spikes_of_a_run_that_is_still_writing_are_drawn(tmp_path):
     path = write_log(tmp_path / "run.h5", "rate_vs_spiking", dict.fromkeys(("rates", "spikes"), ONCE), 3)
     with Log.reopen(path) as log:
@@ -196,7 +208,7 @@ def test_spikes_of_a_run_that_is_still_writing_are_drawn(tmp_path):
         sonata.append(log, sonata.Trial("max", "spikes", 0, "test", 0, 0, 0, *TIMES, spikes, traces))
     plots.draw(path)
     text = (tmp_path / "run_raster.svg").read_text()
-    assert "V1, true label" in text and "wrong label" not in text
+    assert "V1, true label" in text and "V1, wrong label" not in text
 
 
 @pytest.mark.parametrize("write", [sleep_log, learning_log])

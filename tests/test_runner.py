@@ -1,5 +1,6 @@
 """A run carries its protocol out exactly: alone or in a cohort, at once or in pieces, today or tomorrow."""
 
+import dataclasses
 import json
 import shutil
 from collections import defaultdict
@@ -383,6 +384,8 @@ def test_spikes_are_kept_of_the_first_subject_at_the_end_of_each_condition_that_
     for one in trials:
         assert 0 < one.label_at < one.duration
         assert one.traces.keys() == {"V1", "V2"} and one.spikes.keys() == {"retina", "V1", "V2", "label"}
+    shown = {one.image_set for one in trials}
+    assert shown == {"test"} and all((one.read_until - one.read_from) / one.iteration == 2 for one in trials)
     live(tmp_path / "second.h5", protocol, subjects=[1])
     with open_file(tmp_path / "second.h5") as file:
         assert list(sonata.trials(file)) == []
@@ -534,9 +537,13 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_been(tmp_path, whole, afte
     path, protocol, steps = tmp_path / "run.h5", protocol_of(BROKEN), []
     with pytest.raises(Interrupted):
         live(path, protocol, listener=Listener(stop=Stop(after)))
-    live(path, protocol, listener=Listener(advanced=steps.append), resume=True)
+    before, begun, segments = [], [], plan(protocol, 40)
+    live(path, protocol, listener=Listener(steps.append, began=begun.append, resumed=before.append), resume=True)
     assert_same_results(path, whole)
-    assert sum(steps) == sum(segment.updates for segment in plan(protocol, 40))
+    assert before[0] <= sum(segment.updates for segment in segments) - sum(steps) == sum(before)
+    groups = list(dict.fromkeys(segment.group for segment in segments))
+    begun = list(dict.fromkeys(name.split(",")[0] for name in begun))
+    assert begun == groups[-len(begun) :]
     assert not path_for(path).exists()
 
 
@@ -690,6 +697,15 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
         Run(protocol_of(), net, images_of(), log, path_for(path), run_id="two").carry_out(resume=True)
     with log_of(path, [0, 1], overwrite=True) as log, pytest.raises(Interrupted):
         Run(protocol_of(), net, images_of(), log, path_for(path), Listener(stop=lambda: True), "two").carry_out()
+
+
+def test_a_run_with_other_validation_images_is_not_resumed(tmp_path):
+    path, protocol, images = tmp_path / "run.h5", protocol_of({"stimuli": {"validation": 5}}), images_of()
+    with pytest.raises(Interrupted):
+        live(path, protocol, images=images, listener=Listener(stop=Stop(2)))
+    others = dataclasses.replace(images, validation_labels=images.validation_labels[::-1].copy())
+    with pytest.raises(CortexffError, match="held other validation images out"):
+        live(path, protocol, images=others, resume=True)
 
 
 def test_a_stage_that_comes_twice_ends_its_condition_once():

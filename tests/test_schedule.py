@@ -460,3 +460,11 @@ def test_learning_rates_that_never_or_always_fall(decay_from, wanted):
 def test_stage_lengths_count_epochs_in_updates(tmp_path):
     found = [(c, name, updates) for c, name, _, updates in stage_lengths(load(tmp_path), 30)]
     assert found == [("young", "childhood", 60), ("old", "awake", 7), ("old", "childhood", 60)]
+
+
+def test_a_list_of_variants_leaves_the_others_out():
+    assert list(load_protocol("recurrent").variants) == ["max", "alternating", "undamped"]
+    chosen = load_protocol("recurrent", "default", {"--set": {"variants": ["undamped"]}})
+    assert chosen.variants == {"undamped": {"engine": {"damping": 0}}}
+    more = load_protocol("recurrent", "default", {"--set": {"variants": {"slow": {"engine": {"damping": 0.9}}}}})
+    assert list(more.variants) == ["max", "alternating", "undamped", "slow"]

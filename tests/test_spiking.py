@@ -216,6 +216,16 @@ def test_wake_raises_goodness_and_sleep_lowers_it():
         assert (goodness[-1] > goodness[0]) == real
 
 
+def test_what_is_learned_without_hard_negatives_is_shown_once():
+    engine = SpikingEngine(load_model("digits_recurrent"), RateDynamics(steps=2), backend="torch")
+    state, images, shown = engine.start(0, [0]), digits(5), []
+    show = engine.backend.show
+    engine.backend.show = lambda *given: shown.append(given[3]) or show(*given)
+    labels = {"label": torch.eye(10)[:5][None, :, None]}
+    engine.learn(state, engine.look(state, images), labels, images, (True,), BARE)
+    assert shown == [2]
+
+
 def test_representations_of_another_image_are_refused():
     engine = SpikingEngine(EVERYTHING, RateDynamics(), backend="torch")
     state, images = engine.start(0, [0]), digits(2)

@@ -268,7 +268,7 @@ class RateEngine:
         borrowed     for each version, whether what areas hear of hidden areas above is that of another case: then it is
                      an internal representation that is negative, not the data (§3.5)
         """
-        cases = minibatch or next(iter(percept.activity.values())).shape[1]
+        cases = minibatch or _cases(images)
         gradients = self.gradients(state, percept, context, images, is_positive, plasticity, cases, borrowed)
         # What ranks have to say of one area travels while the next one is finished, unless it all comes recorded.
         summed = [(gradient, ranks.add_up(gradient.arrays())) for gradient in gradients]
@@ -311,7 +311,7 @@ class RateEngine:
     ) -> Iterable[AreaGradient]:
         """What each area has to learn from some of an update's ``cases``; arrays that the next call uses again."""
         share = 1.0 / (cases * self.dynamics.moments)
-        here = next(iter(percept.activity.values())).shape[1]
+        here = _cases(images)
         peers = plasticity.peer_normalization
         return self._gradients(state, percept, here, context, images, is_positive, peers, share, borrowed)
 
@@ -371,6 +371,11 @@ class RateEngine:
         if any(is_positive):
             average = gradient.seen * (1.0 / (cases * self.dynamics.moments) / sum(is_positive))
             state.mean_activity[area].lerp_(average, 1.0 - plasticity.activity_average)
+
+
+def _cases(images: Mapping[str, Tensor]) -> int:
+    """Cases at hand. What they evoke tells, too, but spiking units would have to spike for it."""
+    return max(image.shape[1] for image in images.values())
 
 
 def check_steps(net: nx.MultiDiGraph, steps: int) -> None:

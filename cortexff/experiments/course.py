@@ -153,7 +153,7 @@ class Course:
         for variant, condition in self.plan:
             group = f"{variant}/{condition}"
             self.log.truncate(group, self.position.rows.get(group, 0))
-        self.listener.advanced(self.position.segment * self.experiment.stage.updates + self.position.updates)
+        self.listener.resumed(self.position.segment * self.experiment.stage.updates + self.position.updates)
         arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         return Cohort.from_arrays(list(self.experiment.subjects), arrays, torch.device(self.experiment.device))
 

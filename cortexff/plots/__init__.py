@@ -29,7 +29,8 @@ SHEETS = {"next_character": prediction_sheet}  # of protocols with steps of thei
 def draw(path: str | Path) -> list[Path]:
     """Draw the figure sheet of a results file beside it, as PNG (200 dpi) and SVG of the same name.
 
-    Where the file holds receptive fields, or examples of hybrid images, they are drawn too, on sheets of their own.
+    What else it holds has sheets of its own: single spikes, drives from above and below, oscillations, receptive
+    fields, hybrid images.
 
     path     a results file, of a run that is over or still going on
     returns  the paths of the pictures
@@ -59,7 +60,7 @@ def draw(path: str | Path) -> list[Path]:
             sheets[f"{path.stem}_spikes"] = spikes_sheet(variants, protocol, file.attrs)
         for variant in variants:
             which = f"_{variant}" if len(variants) > 1 else ""
-            if trials := list(sonata.trials(file, variant)):
+            if "trials" in file and sonata.missing(file) is None and (trials := list(sonata.trials(file, variant))):
                 sheets[f"{path.stem}_raster{which}"] = raster_sheet(trials, protocol, file.attrs)
         pictured = [
             (variant, condition, found)

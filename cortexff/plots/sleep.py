@@ -44,7 +44,7 @@ COURSE = {
     "criterion": "Criterion c (SD);\n< 0: liberal",
 }
 RECOVERY = {"fp_neg": "wrong labels called real", "miss": "real data missed"}
-MOMENTS = {"frozen": "before", "deprived": "deprived", "recovered": "recovered", "overslept": "overslept"}
+MOMENTS = {"frozen": "before (frozen)", "deprived": "deprived", "recovered": "recovered", "overslept": "overslept"}
 
 
 def sleep_sheet(variants: Mapping[str, Conditions], protocol: Protocol, about: Mapping[str, Any]) -> Figure:
@@ -118,7 +118,7 @@ def _recovery(axes: Axes, found: Conditions, name: str, protocol: Protocol) -> N
             draw_curve(axes, updates, values_of(data, name), GREEN)
             slept[condition] = int(updates[-1])
     axes.set_title(RECOVERY[name], size=7, pad=2)
-    axes.set_xlabel("Negative-only updates")
+    axes.set_xlabel("Negative-only updates" + (", then on to overslept" if "overslept" in found else ""))
     _from_zero_on(axes, max(slept.values()))
 
 

@@ -24,6 +24,7 @@ from cortexff.plots.page import (
     WIDTH,
     Conditions,
     draw_mark,
+    drawn_heights,
     groups_of,
     same_height,
     titled_page,
@@ -43,12 +44,11 @@ SPIKES = (
     ("Correlation with rates", "Firing rate (Hz)", "Spikes/image (1000)"),
     ("Synchrony χ²", "Irregularity CV2", "OFF share of time (%)", "Spikes/decision (1000)"),
 )
-AREAS = (GREEN, PURPLE, BLUE, VERMILION, SKY, ORANGE)  # hidden ones first: not the colours of KINDS
+AREAS = (GREEN, PURPLE, BLUE, VERMILION, SKY, ORANGE)  # hidden ones first; those do not meet in one panel with KINDS
 GLOSSES = (
-    "correlation: with rate units of the same weights; spikes: of all labels tried; synchrony: share of variance in "
-    "time that units have in common",
-    "CV2: how unlike successive intervals are (0: a clock, 1: Poisson); OFF: a block that answers the image is nearly "
-    "silent",
+    "correlation: with rate units of the same weights, of goodness and of units' activity; spikes: of all labels tried",
+    "synchrony: share of variance in time common to units; CV2: of successive intervals, 0 a clock, 1 Poisson; OFF: a "
+    "block spikes at most a tenth of its mean",
 )
 MOST_UNITS = 100  # of an area whose spikes are drawn, evenly chosen
 
@@ -67,7 +67,7 @@ def spikes_sheet(variants: Mapping[str, Conditions], protocol: Protocol, about: 
     height = 1.8 + 1.9 * lines * len(variants)
     reading = "ticks: subjects; diamonds: their mean; bars: its 95 % t interval"
     figure = titled_page(WIDTH, height, about, reading)
-    for place, gloss in enumerate(reversed(GLOSSES), start=1):
+    for place, gloss in enumerate(reversed(GLOSSES[:lines]), start=1):
         figure.text(0.015, (0.08 + 0.12 * place) / height, gloss, size=6, color=GREY)
     edges = {"left": 0.08, "right": 0.97, "bottom": 1.1 / height, "top": 1 - 0.98 / height}
     grid = figure.add_gridspec(lines * len(variants), 4, hspace=0.3, wspace=0.45, **edges)
@@ -78,7 +78,7 @@ def spikes_sheet(variants: Mapping[str, Conditions], protocol: Protocol, about: 
         for place, condition in enumerate(shown):
             data, (error, likeness, rate, spikes) = found[condition], panels[0]
             error_of_others = values_of(found[beside], "err_goodness")[-1] if beside in found else 0.0
-            draw_mark(error, place, values_of(data, "err_goodness")[-1] - error_of_others, BLUE)
+            draw_mark(error, place, values_of(data, "err_goodness")[-1] - error_of_others, BLUE, "whole net")
             draw_mark(likeness, place - 0.15, values_of(data, "goodness_correlation")[-1], "black", "goodness")
             of_areas = {likeness: "state_correlation", rate: "firing_rate"}
             draw_mark(spikes, place, values_of(data, "spikes")[-1] / 1000, BLUE)
@@ -88,7 +88,7 @@ def spikes_sheet(variants: Mapping[str, Conditions], protocol: Protocol, about: 
                 draw_mark(decision, place, values_of(data, "spikes_to_decision")[-1] / 1000, BLUE)
             for aside, (area, colour) in enumerate(by_area):
                 for axes, name in of_areas.items():
-                    label = f"activity in {area}" if axes is likeness else ""
+                    label = area if axes is likeness else ""
                     draw_mark(axes, place + 0.15 * aside, values_of(data, name)[-1, :, aside], colour, label)
         panels[0, 0].axhline(0, color=GREY, linewidth=0.6)
         for axes, title in zip(panels.ravel(), itertools.chain(*titles), strict=False):
@@ -96,11 +96,13 @@ def spikes_sheet(variants: Mapping[str, Conditions], protocol: Protocol, about: 
             axes.set_xticks(range(len(shown)), labels=shown, rotation=40, ha="right", rotation_mode="anchor")
             axes.set_xlim(-0.5, len(shown) - 0.5)
             if axes not in panels[0, :2]:
-                axes.set_ylim(0, max(1.05 * axes.get_ylim()[1], 0.01))
+                axes.set_ylim(0, 1.05 * axes.get_ylim()[1] if drawn_heights([axes]).any() else 1)
         for axes in panels[:, 0]:
             axes.set_ylabel(variant)
-    handles, labels = rows[0, 1].get_legend_handles_labels()
-    once = dict(zip(labels, handles, strict=True))
+    once = {}
+    for axes in rows[0, :2]:
+        handles, labels = axes.get_legend_handles_labels()
+        once |= dict(zip(labels, handles, strict=True))
     place = {"loc": "upper center", "bbox_to_anchor": (0.5, 1 - 0.45 / height)}
     figure.legend(once.values(), once.keys(), ncols=len(once), **place)
     return figure
@@ -114,7 +116,9 @@ def raster_sheet(trials: Sequence[Trial], protocol: Protocol, about: Mapping[str
     changes = protocol.variant(trials[0].variant).goodness.model_dump(exclude_none=True)
     net = with_goodness(parse_model(about["model"]), **changes)
     height = 6.4
-    reading = "one subject; spikes and rates: first image, true label; thin lines: images"
+    first = trials[0]
+    reading = f"subject {first.subject_number}; spikes and rates: image {first.stimulus}, its true label "
+    reading += f"{first.true_label}; thin lines: images; a wrong label is the one after the true one"
     figure = titled_page(WIDTH, height, about, reading)
     gloss = (
         "dotted: the label comes, and feedback with it; until then a true and a wrong one are the same; grey: read out"

@@ -34,7 +34,7 @@ EPILOG = """\b
 Examples:
   python -m cortexff.protocol                                   list the protocols
   python -m cortexff.protocol sleep_deprivation                 run one
-  python -m cortexff.protocol sleep_deprivation --preset quick  a first look, in seconds
+  python -m cortexff.protocol sleep_deprivation --preset quick  a first look
   python -m cortexff.protocol paper                             print the kept runs beside the paper's figures
   python -m cortexff.protocol sleep_deprivation --model my_model.yaml --subjects 5
   python -m cortexff.protocol sleep_deprivation --set stages.deprivation.updates=300 --out results/short.h5

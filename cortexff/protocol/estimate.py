@@ -95,7 +95,7 @@ def describe(
         )
     compiled = {engine for segment, engine in engines.items() if _is_compiled(engine, segment, device)}
     if compiled:
-        kinds = "one kind" if len(compiled) == 1 else f"{len(compiled)} kinds"
+        kinds = "one kind" if len(compiled) == 1 else f"up to {len(compiled)} kinds"
         lines += ["", f"{kinds} of spiking units, compiled where they have not been: about a minute each"]
     yield "\n".join([*lines, ""])
 

@@ -28,7 +28,7 @@ class Progress:
         self.style = style or ("bar" if sys.stderr.isatty() else "text")
         self.total = updates
         self.done, self.say, self.stopping, self.said = 0, say, 0, time.monotonic()
-        self.stage, self.started, self.before_start = "", self.said, 0
+        self.stage, self.started, self.done_before = "", self.said, 0
 
     def __enter__(self) -> Listener:
         from tqdm import tqdm
@@ -39,7 +39,8 @@ class Progress:
             total=self.total, unit="update", disable=self.style != "bar", dynamic_ncols=True, file=sys.stderr
         )
         self.handlers = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
-        return Listener(self._advanced, self._probed, self._noted, lambda: self.stopping > 0, self._began)
+        asked = lambda: self.stopping > 0  # noqa: E731
+        return Listener(self._advanced, self._probed, self._noted, asked, self._began, self._resumed)
 
     def __exit__(self, *_: object) -> None:
         self.bar.close()
@@ -58,14 +59,17 @@ class Progress:
             self._say(" ".join(filter(None, [self.stage, "...", self._left()])))
 
     def _left(self) -> str:
-        """How long the rest takes if it goes on as so far; updates of a resumed run that came before do not count."""
-        done = self.done - self.before_start
+        """How long the rest takes if updates go on as fast as those of this run so far."""
+        done = self.done - self.done_before
         seconds = (time.monotonic() - self.started) / max(done, 1) * (self.total - self.done)
-        return f"about {duration(seconds)} left" if done > 0 else ""
+        return f"about {duration(seconds)} left at this pace" if done > 0 else ""
+
+    def _resumed(self, updates: int) -> None:
+        self.done += updates
+        self.done_before += updates
+        self.bar.n = self.bar.initial = self.done_before
 
     def _began(self, stage: str) -> None:
-        if not self.stage:
-            self.started, self.before_start = time.monotonic(), self.done
         self.stage = stage
         if self.style == "bar":
             self.bar.set_description(stage)

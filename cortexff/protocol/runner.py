@@ -137,6 +137,7 @@ class Listener:
     noted     something worth telling: one line
     stop      asked after every update: should the run be interrupted?
     began     a stage begins, or goes on in a resumed run: its name
+    resumed   updates that were done before, in a run that is resumed
     """
 
     advanced: Callable[[int], None] = lambda updates: None
@@ -144,6 +145,7 @@ class Listener:
     noted: Callable[[str], None] = lambda text: None
     stop: Callable[[], bool] = lambda: False
     began: Callable[[str], None] = lambda stage: None
+    resumed: Callable[[int], None] = lambda updates: None
 
 
 def plan(protocol: Protocol, training_cases: int) -> list[Segment]:
@@ -226,7 +228,7 @@ class Run:
             cohort = self._resume()
         else:
             self.checkpoint_path.unlink(missing_ok=True)  # of an earlier run that this one replaces
-            self.log.attributes("/", {"images_read_from": self.images.source})
+            self.log.attributes("/", {"images_read_from": self.images.source, "images_split": self.images.split})
             for segment in self.segments:
                 variables = row_variables(self.protocol.variant(segment.variant), segment.condition)
                 self.log.declare(segment.group, variables=variables)
@@ -394,6 +396,9 @@ class Run:
         arrays, position = checkpoint.load(self.checkpoint_path)
         if position.pop("run_id") != self.run_id:
             raise CortexffError(f"{self.checkpoint_path} belongs to another run: run without --resume")
+        if self.protocol.stimuli.validation and self.log.file.attrs.get("images_split") != self.images.split:
+            words = f"{self.checkpoint_path}: an earlier version of cortexff held other validation images out"
+            raise CortexffError(f"{words}: run without --resume")
         self.position = Position(**position)
         for segment in self.segments:
             self.log.truncate(segment.group, self.position.rows.get(segment.group, 0))
@@ -408,7 +413,7 @@ class Run:
             if where != "now":
                 self.ends[where.removeprefix("ends/")] = Cohort.from_arrays(self.subjects, found, device)
         done = sum(s.updates for s in self.segments[: self.position.segment]) + self.position.updates
-        self.listener.advanced(done)
+        self.listener.resumed(done)
         return Cohort.from_arrays(self.subjects, cohorts["now"], device)
 
 
@@ -453,11 +458,16 @@ def check_fit(protocol: Protocol, net: nx.MultiDiGraph, images: Images) -> None:
     if not protocol.learns_by_backprop and has_label != (labels == "context"):
         found, advice = ("a", "take it out, or give context") if has_label else ("no", "give pixels or none")
         raise CortexffError(f"stimuli.labels is {labels}, but {net.graph['source']} has {found} context area: {advice}")
-    for variant in () if protocol.learns_by_backprop else variants:
+    for name, variant in () if protocol.learns_by_backprop else zip(protocol.variants, variants, strict=True):
         check_steps(net, variant.engine.steps)
         for stage in variant.stages.values():
             if (engine := variant.engine_of(stage)).kind == "spiking":
-                check_neurons(neurons_of(engine), engine.damping, engine.alternating)
+                try:
+                    check_neurons(neurons_of(engine), engine.damping, engine.alternating)
+                except CortexffError as error:
+                    others = ", ".join(other for other in protocol.variants if other != name)
+                    leave_out = f" (variant {name}; without it: --set 'variants=[{others}]')" if others else ""
+                    raise CortexffError(f"{error}{leave_out}") from error
                 check_labels(net, neurons_of(engine))
     needed_of = {"input": (images.training_images.shape[1], "pixels"), "context": (images.classes, "labels")}
     for role, (needed, what) in needed_of.items():

@@ -285,7 +285,20 @@ class Protocol(Common):
             self._forward_forward_has_what_it_needs()
         self._spikes_have_what_they_need()
         self._what_is_given_is_used()
+        self._what_is_compared_is_alike()
         return self
+
+    def _what_is_compared_is_alike(self) -> None:
+        """Conditions that the table compares end on as many images of the same set."""
+        ends = {name: self.conditions[name].stages[-1] for name in self.table.conditions}
+        usual = ends.get(self.table.against)
+        for name, stage in ends.items() if usual else ():
+            one, other = self.stages[usual], self.stages[stage]
+            if one.probe_on == other.probe_on and one.probe_images != other.probe_images:
+                words = f"the table compares {name} with {self.table.against}, but they end on other images"
+                raise Mistake(
+                    f"{words}: give stages {usual} and {stage} the same probe_images", "stages", stage, "probe_images"
+                )
 
     def _forward_forward_has_what_it_needs(self) -> None:
         if self.engine.steps and not self.readout.steps[0] <= self.readout.steps[1] <= self.engine.steps:
@@ -335,6 +348,10 @@ class Protocol(Common):
         if self.raster and (self.stimuli.labels == "none" or not self.engine.steps):
             words = "raster needs labels and steps, but stimuli.labels is none or engine.steps is 0: leave it out"
             raise Mistake(words, "raster")
+        for name, stage in self.stages.items() if self.raster else ():
+            if stage.probe_images is not None and stage.probe_images < self.raster:
+                words = f"raster keeps {self.raster} images, but stage {name} probes {stage.probe_images}"
+                raise Mistake(f"{words}: give raster no more", "raster")
         if not spiking:
             self._has_no_effect("engine.kind is rate in every stage", "engine", "spiking")
 
@@ -463,22 +480,46 @@ def load_protocol(
     settings, of_preset = {key: value for key, value in written.items() if key != "presets"}, presets.get(preset) or {}
     if "variants" in of_preset:  # in place of the others, not beside them
         settings.pop("variants", None)
-    for layer in (of_preset, *changes.values()):
-        settings = merge(settings, layer)
+    settings = merge(settings, of_preset)
+    for words, layer in changes.items():
+        settings = merge(settings, _chosen(settings, layer, words))
 
     def place(mistake: Sequence[str | int]) -> str:
-        """Where the user wrote a setting: the last layer that has it."""
-        for words, change in reversed(changes.items()):
-            if mistake and holds(change, mistake):
-                return words
-        inside = ("presets", preset, *mistake)
-        return f"{path}:{line_of(written, inside if holds(written, inside) else mistake)}"
+        """Where the user wrote a setting: the last layer that has it, or what it should be part of."""
+        for end in range(len(mistake), 0, -1):
+            part = mistake[:end]
+            for words, change in reversed(changes.items()):
+                if holds(change, part):
+                    return words
+            for found in (("presets", preset, *part), part):
+                if holds(written, found):
+                    return f"{path}:{line_of(written, found)}"
+        return f"{path}:1"
 
     schema = _schema(settings, place)
     protocol = check(schema, settings, place)
+    for key, value in protocol.goodness:
+        if value is not None and all(key in ((v or {}).get("goodness") or {}) for v in protocol.variants.values()):
+            words = f"goodness.{key} has no effect where each variant has its own: set variants.NAME.goodness.{key}"
+            raise CortexffError(f"{place(('goodness', key))}: {words}")
     for variant, replaced in protocol.variants.items():
         check(schema, merge(settings, replaced or {}), lambda mistake, v=variant: place(("variants", v, *mistake)))
     return protocol
+
+
+def _chosen(settings: dict[str, Any], layer: Mapping[str, Any], words: str) -> Mapping[str, Any]:
+    """A layer without ``variants: [NAME, ...]``, which leaves the other variants out of ``settings``."""
+    asked, known = layer.get("variants"), settings.get("variants") or {}
+    if isinstance(asked, list):
+        if unknown := [name for name in asked if name not in known]:
+            raise CortexffError(f"{words}: no variant {shown(unknown[0])} (known: {', '.join(known)})")
+        settings["variants"] = {name: known[name] for name in known if name in asked}
+        return {key: value for key, value in layer.items() if key != "variants"}
+    dropped = [name for name, changes in (asked.items() if isinstance(asked, Mapping) else ()) if changes is None]
+    rest = ", ".join(name for name in known if name not in dropped)
+    if dropped and rest:  # where none is left, they are all to change nothing
+        raise CortexffError(f"{words}: to leave variant {dropped[0]} out, give --set 'variants=[{rest}]'")
+    return layer
 
 
 def from_json(settings: str) -> Protocol | Common:

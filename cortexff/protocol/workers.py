@@ -16,6 +16,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,7 +102,8 @@ class _Reporter:
         from distributed import get_worker
 
         self.worker = get_worker()
-        return Listener(self._advanced, noted=lambda text: self._send("noted", text), stop=_stopping.is_set)
+        noted = partial(self._send, "noted")
+        return Listener(self._advanced, noted=noted, stop=_stopping.is_set, resumed=self._resumed)
 
     def __exit__(self, *_: object) -> None:
         self._send("done", self.done)
@@ -111,6 +113,10 @@ class _Reporter:
         if time.monotonic() - self.said > REPORT_EVERY:
             self.said = time.monotonic()
             self._send("done", self.done)
+
+    def _resumed(self, updates: int) -> None:
+        self.done += updates
+        self._send("resumed", self.done)
 
     def _send(self, kind: str, what: Any) -> None:
         self.worker.log_event(TOPIC, (kind, self.path, what))
@@ -238,8 +244,9 @@ def carry_out(
             if stopped:
                 client.run(_stop)  # also those that came in place of a lost one
             continue
-        if kind == "done" and key in done:
-            listener.advanced(max(0, what - done[key]))
+        if kind in ("done", "resumed") and key in done:
+            tell = listener.advanced if kind == "done" else listener.resumed
+            tell(max(0, what - done[key]))
             done[key] = max(done[key], what)
         elif kind == "noted":
             listener.noted(what)

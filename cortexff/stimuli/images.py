@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import gzip
+import hashlib
 import os
 import zlib
 from collections.abc import Callable
@@ -66,6 +67,12 @@ class Images:
     validation_labels: np.ndarray
     classes: int = 10
     source: str = ""
+
+    @property
+    def split(self) -> str:
+        """What tells this split into training and validation images from others of the same set."""
+        labels = [np.ascontiguousarray(part) for part in (self.training_labels, self.validation_labels)]
+        return hashlib.sha256(b"|".join(part.tobytes() for part in labels)).hexdigest()[:12]
 
 
 def load(name: str, progress: bool = False) -> Images:
