@@ -118,7 +118,7 @@ def _recovery(axes: Axes, found: Conditions, name: str, protocol: Protocol) -> N
             draw_curve(axes, updates, values_of(data, name), GREEN)
             slept[condition] = int(updates[-1])
     axes.set_title(RECOVERY[name], size=7, pad=2)
-    axes.set_xlabel("Negative-only updates" + (", then on to overslept" if "overslept" in found else ""))
+    axes.set_xlabel("Negative-only updates")
     _from_zero_on(axes, max(slept.values()))
 
 
