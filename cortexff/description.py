@@ -237,11 +237,7 @@ def known_keys(schema: type[BaseModel], path: Sequence[str | int]) -> list[str]:
         if field is None:
             # A key of a mapping of descriptions, or a place in a list: the schema of its values is already in hand.
             continue
-        inner = [field.annotation]
-        while inner and not (isinstance(inner[0], type) and issubclass(inner[0], BaseModel)):
-            inner = [*get_args(inner[0]), *inner[1:]]
-            if inner and isinstance(inner[0], type) and not issubclass(inner[0], BaseModel):
-                inner = inner[1:]
+        inner = _schemas(field.annotation)
         if not inner:
             return []
         schema = inner[0]

@@ -147,8 +147,8 @@ def samples_of(duration: float) -> int:
 
 
 def missing(file: h5py.File) -> str | None:
-    """The first column that an earlier version of cortexff left out of ``/trials``; None where all are there."""
-    return next((name for name in TRIAL_VARIABLES if name not in file["trials"]), None)
+    """The first column that an earlier version of cortexff left out of ``/trials``; None where none is missing."""
+    return next((name for name in TRIAL_VARIABLES if "trials" in file and name not in file["trials"]), None)
 
 
 def _check(file: h5py.File) -> None:

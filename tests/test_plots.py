@@ -138,7 +138,6 @@ def test_spikes_have_a_sheet_beside_the_rates_that_they_stand_for(tmp_path):
         "spikes",
         "leaky",
         "Poisson",
-        *AREAS,
     ]
     words += ["Synchrony χ²", "Irregularity CV2", "OFF share of time", "Spikes/decision", *AREAS]
     assert [word for word in words if word not in text] == []

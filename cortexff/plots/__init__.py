@@ -60,7 +60,7 @@ def draw(path: str | Path) -> list[Path]:
             sheets[f"{path.stem}_spikes"] = spikes_sheet(variants, protocol, file.attrs)
         for variant in variants:
             which = f"_{variant}" if len(variants) > 1 else ""
-            if "trials" in file and sonata.missing(file) is None and (trials := list(sonata.trials(file, variant))):
+            if sonata.missing(file) is None and (trials := list(sonata.trials(file, variant))):
                 sheets[f"{path.stem}_raster{which}"] = raster_sheet(trials, protocol, file.attrs)
         pictured = [
             (variant, condition, found)

@@ -100,10 +100,10 @@ def describe(
     yield "\n".join([*lines, ""])
 
     seconds = SECONDS_TO_START
-    for segment, engine in engines.items():
-        timed = _timed_as(engine)
-        phases = {other.stage.phase for other in segments if _timed_as(engines[other]) == timed} & learning
-        alike = protocol.model_copy(update={"engine": timed})
+    timed = {segment: _timed_as(engine) for segment, engine in engines.items()}
+    for segment, engine in timed.items():
+        phases = {other.stage.phase for other in segments if timed[other] == engine} & learning
+        alike = protocol.model_copy(update={"engine": engine})
         of_update, of_image = seconds_of(alike, net, phases, images.classes, device)
         shown = getattr(images, f"{segment.stage.probe_on}_labels")[: segment.stage.probe_images]
         seconds += RUN_OVER_ENGINE * segment.updates * of_update.get(segment.stage.phase, 0.0)

@@ -39,8 +39,14 @@ class Progress:
             total=self.total, unit="update", disable=self.style != "bar", dynamic_ncols=True, file=sys.stderr
         )
         self.handlers = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
-        asked = lambda: self.stopping > 0  # noqa: E731
-        return Listener(self._advanced, self._probed, self._noted, asked, self._began, self._resumed)
+        return Listener(
+            advanced=self._advanced,
+            probed=self._probed,
+            noted=self._noted,
+            stop=lambda: self.stopping > 0,
+            began=self._began,
+            resumed=self._resumed,
+        )
 
     def __exit__(self, *_: object) -> None:
         self.bar.close()

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cortexff.analysis.spike_trains import irregularity, off_share, synchrony
 from cortexff.analysis.statistics import mean_of_known
+from cortexff.engines.neurons import Clockwork
 from cortexff.engines.spiking import SpikingEngine
 from cortexff.engines.state import RateState
 from cortexff.protocol.presentation import Presentation
@@ -29,7 +30,7 @@ def of_real_data(
     first_step  from which on time counts: what the image and the label evoke at first is common to all units
     """
     clock = engine.clock
-    begin = clock.bottom_up + clock.half + (first_step - 1) * clock.iteration
+    begin = _begin(clock, first_step)
     spikes: dict[str, list[np.ndarray]] = {area: [] for area in engine.areas}
     together: dict[str, list[np.ndarray]] = {area: [] for area in engine.areas}
     size = max(1, AT_ONCE // len(next(iter(state.biases.values()))))
@@ -47,6 +48,11 @@ def of_real_data(
         found["off_share"].append([off_share(trains, blocks, clock.half) for trains in of_subjects])
     shared = [mean_of_known(np.concatenate(parts, axis=1)) for parts in together.values()]
     return {"synchrony": np.stack(shared, axis=-1), **{name: np.array(areas).T for name, areas in found.items()}}
+
+
+def _begin(clock: Clockwork, step: int) -> int:
+    """The time step in which a step begins: half an iteration after the label, which takes that long to arrive."""
+    return clock.bottom_up + clock.half + (step - 1) * clock.iteration
 
 
 def trials(
@@ -97,8 +103,8 @@ def trials(
                 label,
                 label_at=seen.label_at * step,
                 duration=duration,
-                read_from=step * (seen.label_at + clock.half + (steps[0] - 1) * clock.iteration),
-                read_until=step * (seen.label_at + clock.half + steps[1] * clock.iteration),
+                read_from=_begin(clock, steps[0]) * step,
+                read_until=_begin(clock, steps[1] + 1) * step,
                 iteration=clock.iteration * step,
                 spikes=spikes,
                 traces=traces,
