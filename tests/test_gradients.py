@@ -31,6 +31,13 @@ def normalized(activity: Tensor) -> Tensor:
     return activity / mean_square.clamp(min=1e-20).sqrt()
 
 
+OBJECTIVES = {
+    "log_sigmoid": torch.nn.functional.logsigmoid,
+    "hinge": lambda log_odds: log_odds.clamp(max=0.0),
+    "linear": lambda log_odds: log_odds,
+}
+
+
 def reference_update(given: Scene, plasticity: Plasticity) -> RateState:
     """One update by autograd, in float64: nothing of the engine but its settings, its weights, its order of areas."""
     net, dynamics, old = given.engine.net, given.engine.dynamics, full(given.engine, given.state)
@@ -66,8 +73,10 @@ def reference_update(given: Scene, plasticity: Plasticity) -> RateState:
         goodness = squares.sum(-1) if settings.measure == "sum_of_squares" else squares.mean(-1)
         odds = (goodness - settings.threshold) / settings.temperature
         odds = odds if settings.sign == "max" else -odds
-        log_p = torch.nn.functional.logsigmoid(torch.where(positive.view(-1, 1), odds, -odds))
-        objective = objective + 0.5 * log_p.sum()
+        right = OBJECTIVES[plasticity.saturation](torch.where(positive.view(-1, 1), odds, -odds))
+        if plasticity.sleeping is not None and area not in plasticity.sleeping:
+            right = right[:, :, positive]
+        objective = objective + 0.5 * right.sum()
         mean = real[f"mean_activity/{area}"]
         pull = plasticity.peer_normalization * (mean.mean(-1, keepdim=True) - mean)
         objective = objective + (pull[:, None, None] * drive)[:, :, positive].sum()
@@ -138,6 +147,16 @@ def test_one_update_is_the_gradient_of_a_local_objective(number, device):
     smooth = {"gradient_average": 0.9, "weight_cost": 0.05} if number % 5 else {"gradient_average": 0, "weight_cost": 0}
     peers = 0.3 if number // 8 % 2 else 0.0
     assert_one_update_is_the_gradient(given, Plasticity(3.0, peer_normalization=peers, activity_average=0.7, **smooth))
+
+
+@pytest.mark.parametrize("saturation", OBJECTIVES)
+@pytest.mark.parametrize("number", range(4))
+def test_another_objective_or_areas_that_stay_awake(number, saturation):
+    """Hinge and linear objectives; areas that do not sleep learn from positive data alone."""
+    net = random_net(number)
+    given = scene(net, (True, False), seed=number, damping=0.3, steps=3)
+    sleeping = [None, tuple(hidden_areas(net)[:1]), ()][number % 3]
+    assert_one_update_is_the_gradient(given, Plasticity(3.0, saturation=saturation, sleeping=sleeping))
 
 
 @pytest.mark.parametrize("device", ["cpu", CUDA])

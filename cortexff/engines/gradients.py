@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from cortexff.engines.state import Moment, RateState
+from cortexff.engines.state import Moment, Plasticity, RateState
 from cortexff.engines.workspace import Take
 from cortexff.equations import goodness as goodness_equations
 from cortexff.equations import plasticity as plasticity_equations
@@ -55,7 +55,7 @@ class Gradients:
     clamped      input or context area → (subjects or 1, cases or 1, 1 or versions, units)
     is_positive  for each version, whether it is real data
     positive     the same as numbers, (versions, 1), on the engine's device
-    peers        strength of peer normalization
+    plasticity   its ``rule`` alone counts
     share        of one case and step in the means
     """
 
@@ -68,13 +68,16 @@ class Gradients:
         clamped: Mapping[str, Tensor],
         is_positive: Sequence[bool],
         positive: Tensor,
-        peers: float,
+        plasticity: Plasticity,
         share: float,
     ) -> None:
         self.engine, self.take, self.clamped, self.positive = engine, take, clamped, positive
         self.reals = [version for version, real in enumerate(is_positive) if real]
         self.steps = engine.dynamics.moments
         self.slots = min(self.steps, STEPS_PER_PRODUCT)
+        self.residual = plasticity_equations.RESIDUALS[plasticity.saturation]
+        self.awake = () if plasticity.sleeping is None else set(engine.areas).difference(plasticity.sleeping)
+        peers = plasticity.peer_normalization
         renewed = 1.0 - engine.dynamics.damping if engine.dynamics.steps else 1.0  # nothing was before the first pass
         self.first: dict[str, int] = {}  # projection → first row gathered
         self.sums, self.seen, self.pulls, self.gains = {}, {}, {}, {}
@@ -97,10 +100,13 @@ class Gradients:
         engine, activity = self.engine, moment.activity[area]
         derivative = self.take(f"derivative/{engine.units[area]}", self.sums[area].shape)
         log_odds = engine.log_odds(area, engine.goodness(area, moment.judged.get(area, activity)))
+        residual = self.residual(log_odds, self.positive)
+        if area in self.awake:
+            residual = residual * self.positive
         plasticity_equations.drive_derivative(
             engine.in_blocks(area, activity),
             engine.in_blocks(area, moment.response[area].sign_()),  # rectified: its sign says who is active
-            plasticity_equations.residual(log_odds, self.positive),
+            residual,
             self.gains[area],
             out=engine.in_blocks(area, derivative),
         )

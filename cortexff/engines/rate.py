@@ -5,7 +5,7 @@ Arrays are (subjects, cases, versions, units), as ``state.py`` explains; a proje
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 import networkx as nx
@@ -254,6 +254,7 @@ class RateEngine:
         plasticity: Plasticity,
         minibatch: int | None = None,
         borrowed: Sequence[bool] = (),
+        then: Callable[[str, AreaGradient], None] = lambda area, gradient: None,
     ) -> None:
         """One local update from one minibatch (eq. 3), averaged over steps; ``state`` is changed in place.
 
@@ -267,6 +268,7 @@ class RateEngine:
         minibatch    cases of all ranks together, if there are others
         borrowed     for each version, whether what areas hear of hidden areas above is that of another case: then it is
                      an internal representation that is negative, not the data (§3.5)
+        then         what is done, in place, with the gradient of each area before the area changes
         """
         cases = minibatch or _cases(images)
         gradients = self.gradients(state, percept, context, images, is_positive, plasticity, cases, borrowed)
@@ -274,6 +276,7 @@ class RateEngine:
         summed = [(gradient, ranks.add_up(gradient.arrays())) for gradient in gradients]
         for area, (gradient, wait) in zip(self.areas, summed, strict=True):
             wait()
+            then(area, gradient)
             self.apply(state, area, gradient, is_positive, plasticity, cases)
 
     def learn_in_parts(
@@ -312,8 +315,7 @@ class RateEngine:
         """What each area has to learn from some of an update's ``cases``; arrays that the next call uses again."""
         share = 1.0 / (cases * self.dynamics.moments)
         here = _cases(images)
-        peers = plasticity.peer_normalization
-        return self._gradients(state, percept, here, context, images, is_positive, peers, share, borrowed)
+        return self._gradients(state, percept, here, context, images, is_positive, plasticity, share, borrowed)
 
     def _gradients(
         self,
@@ -323,7 +325,7 @@ class RateEngine:
         context: Mapping[str, Tensor],
         images: Mapping[str, Tensor],
         is_positive: Sequence[bool],
-        peers: float,
+        plasticity: Plasticity,
         share: float,
         borrowed: Sequence[bool],
     ) -> Iterable[AreaGradient]:
@@ -337,7 +339,7 @@ class RateEngine:
             percept = Percept(arrays["input_drive"], arrays["brought"], arrays["activity"])
             with workspace.lend("learn") as take:
                 clamped, positive = {**images, **context}, self.positive[real]
-                sums = Gradients(self, take, state, cases, clamped, real, positive, peers, share)
+                sums = Gradients(self, take, state, cases, clamped, real, positive, plasticity, share)
                 for moment in self._settle(take, weights, percept, context, gathered=sums.slots, borrowed=borrowed):
                     for area in moment.areas:
                         sums.add(moment, area)
@@ -348,7 +350,8 @@ class RateEngine:
         if self.recordings is None:
             return work(self.workspace, arrays)
         read = [*weights.values(), *state.mean_activity.values()]
-        key = (real, peers, share, tuple(borrowed), *weights, *((array.data_ptr(), array.shape) for array in read))
+        held = ((array.data_ptr(), array.shape) for array in read)
+        key = (real, plasticity.rule, share, tuple(borrowed), *weights, *held)
         return self.recordings.play(key, arrays, work)
 
     def apply(

@@ -19,7 +19,7 @@ from torch import Tensor
 from cortexff.engines.gradients import AreaGradient, Gradients
 from cortexff.engines.neurons import Clockwork, Neurons, check_neurons, round_down
 from cortexff.engines.rate import RateEngine
-from cortexff.engines.state import Activity, Moment, RateDynamics, RateState
+from cortexff.engines.state import Activity, Moment, Plasticity, RateDynamics, RateState
 from cortexff.engines.twin import Recording, Simulation, record
 from cortexff.engines.workspace import Take
 from cortexff.environment import compiler
@@ -217,7 +217,7 @@ class SpikingEngine(RateEngine):
         context: Mapping[str, Tensor],
         images: Mapping[str, Tensor],
         is_positive: Sequence[bool],
-        peers: float,
+        plasticity: Plasticity,
         share: float,
         borrowed: Sequence[bool],
     ) -> Iterator[AreaGradient]:
@@ -233,7 +233,7 @@ class SpikingEngine(RateEngine):
         positive = torch.tensor(is_positive, dtype=torch.float32, device=self.device).view(-1, 1)
         seen = self._show(state, percept, context, self.dynamics.steps)
         with self.workspace.lend("learn") as take:
-            sums = Gradients(self, take, state, cases, {**images, **context}, is_positive, positive, peers, share)
+            sums = Gradients(self, take, state, cases, {**images, **context}, is_positive, positive, plasticity, share)
             traces, arrived = Average(), Average()
             for step in range(1, self.dynamics.moments + 1):
                 number = step if self.dynamics.steps else 0

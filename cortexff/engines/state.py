@@ -49,6 +49,8 @@ class Plasticity:
     weight_cost         share of the weights that is taken off, times the learning rate
     peer_normalization  strength of the pull towards the mean activity of the area (note 9)
     activity_average    share of the running mean activity that is kept in an update
+    saturation          name in ``plasticity.RESIDUALS``: what becomes of learning from what is classified correctly
+    sleeping            areas that learn from negative data; None: all of them
     """
 
     learning_rate: float
@@ -56,6 +58,13 @@ class Plasticity:
     weight_cost: float = 0.001
     peer_normalization: float = 0.03
     activity_average: float = 0.9
+    saturation: str = "log_sigmoid"
+    sleeping: tuple[str, ...] | None = None
+
+    @property
+    def rule(self) -> tuple:
+        """What of it decides on the gradient."""
+        return (self.peer_normalization, self.saturation, self.sleeping)
 
 
 @dataclass

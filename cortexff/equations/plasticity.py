@@ -24,6 +24,19 @@ def residual(log_odds: Tensor, is_positive: Tensor) -> Tensor:
     return is_positive - torch.sigmoid(log_odds)
 
 
+def hinge_residual(log_odds: Tensor, is_positive: Tensor) -> Tensor:
+    """The same where a block learns at full rate from what is on the wrong side of θ, and from nothing else."""
+    return is_positive - (log_odds > 0).to(log_odds.dtype)
+
+
+def linear_residual(log_odds: Tensor, is_positive: Tensor) -> Tensor:
+    """The slope of the log odds themselves, without the logarithm of a logistic: learning never stops (note 15)."""
+    return (2.0 * is_positive - 1.0).expand(torch.broadcast_shapes(log_odds.shape, is_positive.shape))
+
+
+RESIDUALS = {"log_sigmoid": residual, "hinge": hinge_residual, "linear": linear_residual}
+
+
 def drive_derivative(activity: Tensor, active: Tensor, residual: Tensor, gain: float, out: Tensor) -> Tensor:
     r"""Half the derivative of a block's log probability by the drive of its units: the unit's part of eq. 3.
 
