@@ -31,7 +31,7 @@ def live(out: str, updates: str, name: str, variant: str, preset: str, learning_
         engine = run._engine(variant, protocol.engine, True)
         cohort = run._begin(engine, protocol, segment)
         for _ in range(int(updates)):
-            run.lessons.update(engine, cohort, protocol, segment.stage, 1.0)
+            run.lessons.update(engine, cohort, protocol, segment.stage)
         found = run._measure(engine, protocol, segment, cohort)
     if ranks.number() == 0:
         np.savez(out, **cohort.arrays(), **{f"probe/{name}": value for name, value in found.row.items()})

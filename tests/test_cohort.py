@@ -1,6 +1,5 @@
 """A cohort is taken apart, put together and saved without a change."""
 
-import numpy as np
 import pytest
 import torch
 
@@ -13,7 +12,9 @@ from cortexff.readout import start_softmax
 @pytest.fixture
 def cohort() -> Cohort:
     engine = RateEngine(load_model("digits_recurrent"))
-    return Cohort([4, 5, 6], engine.start(0, [4, 5, 6]), start_softmax(engine, 3, 10), np.array([1, 2, 3]))
+    made = Cohort.newborn([4, 5, 6], engine.start(0, [4, 5, 6]), start_softmax(engine, 3, 10))
+    made.age[:], made.met[:], made.path[:] = [1, 2, 3], [[1, 0], [2, 1], [3, 2]], [[0.5], [1.5], [2.5]]
+    return made
 
 
 def equal(one: Cohort, other: Cohort) -> bool:

@@ -38,13 +38,15 @@ class Watched(RateEngine):
         self.looked = [*getattr(self, "looked", []), images["retina"].clone()]
         return super().look(state, images)
 
-    def learn(self, state, percept, context, images, *more):
+    def learn(self, state, percept, context, images, *more, **others):
         self.learned = images["retina"].clone()
-        super().learn(state, percept, context, images, *more)
+        super().learn(state, percept, context, images, *more, **others)
 
 
-def lesson(stimuli: dict, stage: dict, subjects: list[int] = SUBJECTS) -> tuple[Watched, Cohort, Lessons, Protocol]:
-    """An update of newborn subjects."""
+def lesson(
+    stimuli: dict, stage: dict, subjects: list[int] = SUBJECTS, number: int = 0, dreamer: bool = False
+) -> tuple[Watched, Cohort, Lessons, Protocol]:
+    """An update of newborn subjects, the stage's first unless told; a dreamer takes all for a 1."""
     protocol = Protocol.model_validate(
         {
             "format": "cortexff-protocol/1",
@@ -54,8 +56,8 @@ def lesson(stimuli: dict, stage: dict, subjects: list[int] = SUBJECTS) -> tuple[
             "stimuli": {"minibatch": 5, **stimuli},
             "engine": {"steps": 0},
             "plasticity": {"learning_rate": 1},
-            "stages": {"school": {"updates": 1, **stage}},
-            "conditions": {"school": {"stages": ["school"]}},
+            "stages": {"birth": {"phase": "rest", "updates": 0}, "school": {"updates": 1, **stage}},
+            "conditions": {"birth": {"stages": ["birth"]}, "school": {"from": "birth", "stages": ["school"]}},
             "variants": {"max": {}},
             "table": {"conditions": ["school"], "metrics": {"err_softmax": None}},
         }
@@ -63,9 +65,12 @@ def lesson(stimuli: dict, stage: dict, subjects: list[int] = SUBJECTS) -> tuple[
     net, images = parse_model(json.dumps(CHAIN)), images_of()
     engine = Watched(net, RateDynamics(steps=0))
     softmax = readout.start_softmax(engine, len(subjects), CLASSES)
-    cohort = Cohort(subjects, engine.start(0, subjects), softmax, np.zeros(len(subjects), dtype=np.int64))
+    cohort = Cohort.newborn(subjects, engine.start(0, subjects), softmax)
     lessons = Lessons(images, Presentation.of(protocol.stimuli, net, images), len(subjects))
-    lessons.update(engine, cohort, protocol, protocol.stages["school"], 1.0)
+    birth = cohort.select(range(len(subjects)))
+    if dreamer:
+        birth.softmax.weights[:, 1] = 10.0  # whatever is seen, it is a 1
+    lessons.update(engine, cohort, protocol, protocol.stages["school"], number, number + 1, {"birth": birth})
     return engine, cohort, lessons, protocol
 
 
@@ -155,3 +160,98 @@ def test_stages_that_cannot_be_are_refused():
         with pytest.raises(ValueError, match="go together"):
             lesson(stimuli, {"phase": "wake"})
     assert Stage.model_validate({"phase": "rest", "train_softmax": True, "epochs": 1}).train_softmax
+
+
+# ------------------------------------------------------------------------ what a stage changes (§9)
+
+
+def test_noise_takes_the_place_of_wrong_labels():
+    """The same pixels in another order, with the true label."""
+    stage = {"phase": "interleaved", "stimuli": {"negatives": "noise"}}
+    engine, _, lessons, protocol = lesson({"labels": "pixels"}, stage)
+    images, labels = met(lessons, protocol)
+    assert torch.equal(engine.learned[:, :, 0, CLASSES:], images[..., CLASSES:])
+    assert torch.equal(engine.learned[:, :, :, :CLASSES].argmax(-1), labels[:, :, None].expand(-1, -1, 2))
+    noise = engine.learned[:, :, 1, CLASSES:]
+    assert not torch.equal(noise, images[..., CLASSES:])
+    for shown, image in zip(noise.flatten(0, 1), images.flatten(0, 1), strict=True):
+        assert set(shown.tolist()) <= set(image.tolist())
+
+
+def test_labels_of_a_control_have_nothing_to_do_with_the_image():
+    stage = {"phase": "wake", "stimuli": {"shuffled_labels": True}}
+    engine, _, lessons, protocol = lesson({"labels": "pixels"}, stage)
+    images, labels = met(lessons, protocol)
+    assert torch.equal(engine.learned[:, :, 0, CLASSES:], images[..., CLASSES:])
+    drawn = engine.learned[:, :, 0, :CLASSES].argmax(-1)
+    assert not torch.equal(drawn, labels) and len(drawn.unique()) == CLASSES
+
+
+def test_only_some_classes_or_some_images_are_met():
+    for asked in ({"classes": [2, 0]}, {"remembered": 6}, {"classes": [1], "remembered": 5}):
+        engine, _, lessons, protocol = lesson(
+            {"labels": "none", "negatives": "hybrids"}, {"phase": "wake", "stimuli": asked}
+        )
+        stimuli = protocol.stages["school"].stimuli
+        life = [lessons.cases(protocol, subject, age, stimuli) for subject in SUBJECTS for age in range(12)]
+        assert torch.equal(engine.learned[0, :, 0], lessons.images[life[0]])
+        seen = {int(lessons.labels[case]) for batch in life for case in batch}
+        assert seen == set(asked.get("classes", range(CLASSES)))
+        for of_one in (life[:12], life[12:]):
+            assert len({int(case) for batch in of_one for case in batch}) <= asked.get("remembered", 20)
+        assert not np.array_equal(life[0], life[12])  # each subject has an order of its own
+
+
+def test_wake_and_sleep_take_turns():
+    stage = {"phase": "alternating", "cycle": {"wake": 2, "sleep": 1}}
+    for number, real in enumerate([True, True, False, True]):
+        engine, cohort, lessons, protocol = lesson({"labels": "pixels"}, stage, number=number)
+        _, labels = met(lessons, protocol)
+        shown = engine.learned[:, :, 0, :CLASSES].argmax(-1)
+        assert torch.equal(shown, labels) if real else not (shown == labels).any()
+        assert cohort.met.tolist() == [[int(real), int(not real)]] * 2
+
+
+def test_another_time_of_life_draws_the_hard_labels():
+    engine, _, lessons, protocol = lesson(
+        {"labels": "pixels"}, {"phase": "sleep", "stimuli": {"dreamer": "birth"}}, dreamer=True
+    )
+    _, labels = met(lessons, protocol)
+    assert (engine.learned[:, :, 0, :CLASSES].argmax(-1)[labels != 1] == 1).all()
+
+
+@pytest.mark.parametrize("control", ["shuffled", "none"])
+def test_synapses_of_a_control_learn_what_others_should_have(control):
+    """The same numbers in other places of the projection; or nothing, so that the weight cost is alone."""
+    stage = {"phase": "wake", "plasticity": {"gradient": control, "gradient_average": 0, "weight_cost": 0}}
+    own = {"phase": "wake", "plasticity": {"gradient_average": 0, "weight_cost": 0}}
+    _, wanted, _, _ = lesson({"labels": "pixels"}, own)
+    engine, found, _, _ = lesson({"labels": "pixels"}, stage)
+    newborn = engine.start(0, SUBJECTS)
+    for name, weights in newborn.weights.items():
+        right, other = (cohort.state.weights[name] - weights for cohort in (wanted, found))
+        if control == "none":
+            assert not other.any()
+            continue
+        assert not torch.allclose(right, other)
+        for one, shuffled in zip(right.flatten(1), other.flatten(1), strict=True):
+            torch.testing.assert_close(one.sort().values, shuffled.sort().values, atol=1e-6, rtol=0)
+    if control == "none":
+        stage["plasticity"]["weight_cost"] = 0.1
+        _, decayed, _, _ = lesson({"labels": "pixels"}, stage)
+        for name, weights in decayed.state.weights.items():
+            torch.testing.assert_close(
+                weights / newborn.weights[name], (weights / newborn.weights[name]).mean().expand_as(weights)
+            )
+
+
+def test_a_shuffled_gradient_respects_receptive_fields():
+    there = (torch.arange(60) % 3 > 0).float().view(6, 10)
+    lessons = lesson({"labels": "pixels"}, {"phase": "rest"})[2]
+    places = lessons.permutation(0, [3, 4], "V1→V2", there)
+    assert places.shape == (2, 60) and not torch.equal(places[0], places[1])
+    synapses = there.flatten() == 1
+    for row in places:
+        assert torch.equal(row[~synapses], torch.arange(60)[~synapses])
+        assert torch.equal(row[synapses].sort().values, torch.arange(60)[synapses])
+    assert lessons.permutation(0, [3, 4], "V1→V2", there) is places

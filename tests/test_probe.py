@@ -168,6 +168,10 @@ def by_hand(brain: Brain, images: np.ndarray, labels: np.ndarray, noise: np.ndar
         drives.append(sum(s * p_bar[case, k] for s, k in zip(share, labels_wrong, strict=True)))
     found["sleep_drive"] = np.mean(drives)
 
+    choice = {c: np.argmax([evidence[c, k] for k in range(LABELS)]) for c in wrong_of}
+    of_label = [[choice[c] != k for c in wrong_of if labels[c] == k] for k in range(LABELS)]
+    found["err_by_label"] = np.array([np.mean(failed) if failed else np.nan for failed in of_label])
+    found["fp_by_label"] = np.array([np.mean([p_bar[c, j] > 0.5 for c, j in wrong if j == k]) for k in range(LABELS)])
     kinds = {"pos": [good[k] for k in real], "neg": [good[k] for k in wrong], "noise": list(good_noise.values())}
     for kind, all_good in kinds.items():
         for name in (f"goodness_{kind}", f"goodness_{kind}_sd", f"p_{kind}"):

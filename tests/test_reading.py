@@ -8,12 +8,13 @@ import torch
 
 from cortexff import readout
 from cortexff.engines.rate import RateEngine
-from cortexff.engines.state import Plasticity, RateDynamics
+from cortexff.engines.state import RateDynamics
 from cortexff.equations.plasticity import unit_input_rate
 from cortexff.experiments.next_character import Protocol, Regime
 from cortexff.experiments.reading import Reader, sample, shown, windows
 from cortexff.graph import parse_model
 from cortexff.protocol.cohort import Cohort
+from cortexff.protocol.lesson import told_to_engine
 from cortexff.random_streams import generator
 from cortexff.stimuli import text
 from cortexff.stimuli.text import CONTEXT
@@ -58,7 +59,7 @@ def reader_of(subjects=(0, 1), at_once=2, practised=True) -> Reader:
         drawn = generator(7, subject, "opinions").standard_normal(weights.shape, dtype=np.float32)
         weights.copy_(torch.from_numpy(drawn) * practised)
     state = engine.start(0, subjects)
-    return Reader(engine, Cohort(list(subjects), state, softmax, np.zeros(len(subjects), dtype=np.int64)), at_once)
+    return Reader(engine, Cohort.newborn(list(subjects), state, softmax), at_once)
 
 
 def belief_after(reader: Reader, context: np.ndarray, subject: int) -> np.ndarray:
@@ -179,7 +180,7 @@ def test_interleaved_learning_is_that_of_the_engine_on_pairs():
     dreams = plain.roll_out(STRINGS[:, :CONTEXT], uniform)
     pairs = torch.cat([shown(windows(s)[:, :, 1:]).expand(2, -1, -1, -1) for s in (STRINGS[None], dreams)], dim=2)
     state, images = plain.cohort.state, {"text": pairs}
-    plasticity = Plasticity(**PROTOCOL.plasticity.model_dump())
+    plasticity = told_to_engine(PROTOCOL.plasticity)
     plain.engine.learn(state, plain.engine.look(state, images), {}, images, (True, False), plasticity)
     reader.learn(STRINGS, DREAMING, PROTOCOL)
     for name, array in state.arrays().items():

@@ -248,7 +248,7 @@ def test_of_backpropagation_only_what_it_has_is_logged(tmp_path):
     run = live(
         tmp_path / "run.h5", protocol_of(BACKPROP, {"stimuli": {"jitter": 0}, "stages": {"childhood": {"updates": 80}}})
     )
-    rows = {"update", "stage", "age", "err_softmax", "loss", "probe"}
+    rows = {"update", "stage", "phase", "age", "positive_updates", "negative_updates", "err_softmax", "loss", "probe"}
     with h5py.File(tmp_path / "run.h5") as file:
         group = file["plain/development"]
         assert set(group) == rows
@@ -295,8 +295,8 @@ def test_conditions_that_fork_meet_the_same_images_in_the_same_order(tmp_path, m
         now[:] = [(segment.variant, segment.condition)]
         live_on(run, engine, protocol, segment, everyone)
 
-    def spy(lessons, protocol, subject, age):
-        found = cases(lessons, protocol, subject, age)
+    def spy(lessons, protocol, subject, age, stimuli):
+        found = cases(lessons, protocol, subject, age, stimuli)
         met[now[0]].append((subject, age, tuple(found)))
         return found
 
@@ -425,10 +425,10 @@ def test_phases_show_what_they_say_and_rest_shows_nothing(tmp_path, monkeypatch)
     shown, learn = defaultdict(list), RateEngine.learn
     run = None
 
-    def spy(engine, state, percept, context, images, is_positive, plasticity, *more):
+    def spy(engine, state, percept, context, images, is_positive, plasticity, *more, **others):
         stage = run.segments[run.position.segment].stage_name
         shown[stage].append((tuple(is_positive), context["label"].clone(), plasticity))
-        learn(engine, state, percept, context, images, is_positive, plasticity, *more)
+        learn(engine, state, percept, context, images, is_positive, plasticity, *more, **others)
 
     monkeypatch.setattr(RateEngine, "learn", spy)
     protocol = protocol_of()

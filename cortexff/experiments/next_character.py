@@ -222,7 +222,7 @@ class Experiment:
     def begin(self, engine: RateEngine) -> Cohort:
         softmax = readout.start_softmax(engine, len(self.subjects), SYMBOLS, engine.areas)
         state = engine.start(self.protocol.seed, self.subjects)
-        return Cohort(self.subjects, state, softmax, np.zeros(len(self.subjects), dtype=np.int64))
+        return Cohort.newborn(self.subjects, state, softmax)
 
     def update(self, engine: RateEngine, cohort: Cohort, variant: str, condition: str, factor: float) -> None:
         settings = self.protocol.variant(variant)
@@ -291,6 +291,8 @@ def check_fit(protocol: Protocol, net: nx.MultiDiGraph) -> None:
     if has_context(net):
         raise CortexffError(f"{source}: has a context area, but next_character shows no label: take it out")
     check_steps(net, 0)
+    if (control := protocol.plasticity.gradient) != "own":
+        raise CortexffError(f"plasticity.gradient {control}: next_character knows no such control; leave it out")
     for metric in protocol.table.metrics:
         if metric not in VARIABLES:
             raise CortexffError(f"table.metrics: unknown metric '{metric}' (known: {', '.join(VARIABLES)})")

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from cortexff import readout
 from cortexff.engines.rate import RateEngine
-from cortexff.engines.state import Part, Percept, Plasticity, RateState
+from cortexff.engines.state import Part, Percept, RateState
 from cortexff.graph import only_area
 from cortexff.protocol.cohort import Cohort
+from cortexff.protocol.lesson import told_to_engine
 from cortexff.protocol.schedule import PHASES
 from cortexff.random_streams import generator
 from cortexff.stimuli.text import ALPHABET, CONTEXT
@@ -131,12 +132,9 @@ class Reader:
                         unreal = windows(dreams[:, some])[:, :, 1:]
                     yield Part(self.look(unreal), {self.input: shown(unreal)}, (False,))
 
-        plasticity = Plasticity(**protocol.plasticity.model_dump())
-        plasticity = replace(
-            plasticity,
-            learning_rate=plasticity.learning_rate * factor,
-            weight_cost=plasticity.weight_cost / len(regime.phases),  # of an update, however many phases it has
-        )
+        plasticity = told_to_engine(protocol.plasticity, factor)
+        # The weight cost is that of an update, however many phases it has.
+        plasticity = replace(plasticity, weight_cost=plasticity.weight_cost / len(regime.phases))
         state = self.cohort.state if awake else _asleep(self.cohort.state)
         self.engine.learn_in_parts(state, parts(), is_positive, plasticity, uniform[0].numel())
         if awake:

@@ -18,18 +18,29 @@ class Cohort:
 
     subjects  their numbers
     age       (subjects,) updates lived through; decides which data each meets next
+    met       (subjects, 2) updates with positive data, and with negative data
+    path      (subjects, areas) length of the way that the weights of an area have gone
     """
 
     subjects: list[int]
     state: RateState
     softmax: readout.SoftmaxState
     age: np.ndarray
+    met: np.ndarray
+    path: np.ndarray
+
+    @classmethod
+    def newborn(cls, subjects: list[int], state: RateState, softmax: readout.SoftmaxState) -> Cohort:
+        count = len(subjects)
+        met, path = np.zeros((count, 2), dtype=np.int64), np.zeros((count, len(state.biases)))
+        return cls(subjects, state, softmax, np.zeros(count, dtype=np.int64), met, path)
 
     def select(self, members: Sequence[int]) -> Cohort:
         """A copy of some members, by their place."""
         members = list(members)
         softmax = readout.SoftmaxState(**{name: array[members] for name, array in self.softmax.arrays().items()})
-        return Cohort([self.subjects[m] for m in members], self.state.select(members), softmax, self.age[members])
+        subjects, state = [self.subjects[m] for m in members], self.state.select(members)
+        return Cohort(subjects, state, softmax, self.age[members], self.met[members], self.path[members])
 
     def replace(self, members: Sequence[int], part: Cohort) -> None:
         """Put members back in their places."""
@@ -37,14 +48,15 @@ class Cohort:
         self.state.replace(members, part.state)
         for name, array in self.softmax.arrays().items():
             array[members] = part.softmax.arrays()[name]
-        self.age[members] = part.age
+        self.age[members], self.met[members], self.path[members] = part.age, part.met, part.path
 
     def arrays(self) -> dict[str, np.ndarray]:
         tensors = {
             **{f"state/{name}": array for name, array in self.state.arrays().items()},
             **{f"softmax/{name}": array for name, array in self.softmax.arrays().items()},
         }
-        return {"age": self.age, **{name: tensor.cpu().numpy() for name, tensor in tensors.items()}}
+        lived = {"age": self.age, "met": self.met, "path": self.path}
+        return {**lived, **{name: tensor.cpu().numpy() for name, tensor in tensors.items()}}
 
     @classmethod
     def from_arrays(cls, subjects: list[int], arrays: dict[str, np.ndarray], device: torch.device) -> Cohort:
@@ -53,4 +65,4 @@ class Cohort:
             return {name: torch.from_numpy(array).to(device) for name, array in found.items()}
 
         state, softmax = RateState.from_arrays(part("state/")), readout.SoftmaxState(**part("softmax/"))
-        return cls(subjects, state, softmax, arrays["age"])
+        return cls(subjects, state, softmax, arrays["age"], arrays["met"], arrays["path"])

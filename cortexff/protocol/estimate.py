@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -81,13 +82,13 @@ def describe(
     variants = {name: protocol.variant(name) for name in protocol.variants}
     engines = {segment: variants[segment.variant].engine_of(segment.stage) for segment in segments}
     probes = {segment: len({0} | set(probe_updates(segment.stage, segment.updates, per_epoch))) for segment in segments}
-    learning = {segment.stage.phase for segment in segments if PHASES[segment.stage.phase]}
+    learning = {phase for segment in segments for phase in segment.stage.phases if PHASES[phase]}
     lines = [f"{protocol.title}", f"model {net.graph['source']}, {protocol.subjects} subjects, results in {out}", ""]
     wide = max(24, *(len(segment.group) + 2 for segment in segments))
     lines.append(f"{'condition':<{wide}}{'stage':<14}{'phase':<13}{'updates':>9}{'probes':>8}  learning rate")
     for segment in segments:
         settings = variants[segment.variant].plasticity_of(segment.stage)
-        rate = f"{settings.learning_rate:g}" if segment.stage.phase in learning else "–"
+        rate = f"{settings.learning_rate:g}" if learning.intersection(segment.stage.phases) else "–"
         until = f", until error ≤ {100 * segment.stage.until:g} %" if segment.stage.until is not None else ""
         lines.append(
             f"{segment.group:<{wide}}{segment.stage_name:<14}{segment.stage.phase:<13}{segment.updates:>9}"
@@ -102,11 +103,12 @@ def describe(
     seconds = SECONDS_TO_START
     timed = {segment: _timed_as(engine) for segment, engine in engines.items()}
     for segment, engine in timed.items():
-        phases = {other.stage.phase for other in segments if timed[other] == engine} & learning
+        phases = {p for other in segments if timed[other] == engine for p in other.stage.phases} & learning
         alike = protocol.model_copy(update={"engine": engine})
         of_update, of_image = seconds_of(alike, net, phases, images.classes, device)
         shown = getattr(images, f"{segment.stage.probe_on}_labels")[: segment.stage.probe_images]
-        seconds += RUN_OVER_ENGINE * segment.updates * of_update.get(segment.stage.phase, 0.0)
+        of_phases = Counter(map(segment.stage.phase_at, range(segment.updates)))
+        seconds += RUN_OVER_ENGINE * sum(count * of_update.get(phase, 0.0) for phase, count in of_phases.items())
         seconds += RUN_OVER_ENGINE * probes[segment] * len(shown) * of_image
     megabytes = 4 * protocol.subjects * _weights(protocol, net) * (3 + len(protocol.conditions)) / 1e6
     total = sum(segment.updates for segment in segments)

@@ -81,9 +81,12 @@ def _variables(kinds: Mapping[str, str], wrong: str, weighting: str = "") -> dic
 
 
 KINDS = {"pos": "real images with their true label", "neg": "images with a wrong label", "noise": "shuffled pixels"}
+_LABEL = ("probe", "subject", "label")
 VARIABLES = {
     "err_goodness": _scalar("error of the label of highest goodness", "P(argmax_k sum of log odds ≠ true label)"),
     **_variables(KINDS, "wrong labels", ", wrong labels weighted by softmax"),
+    "err_by_label": Variable(_LABEL, "1", "err_goodness of images with this true label"),
+    "fp_by_label": Variable(_LABEL, "1", "fp_neg of other images that are shown with this label"),
 }
 HYBRID_VARIABLES = {  # where labels are not shown, and the wrong label's place is taken by a hybrid (§3.2)
     "err_hybrids": _scalar("hybrids of higher goodness than their image", "P(log odds of hybrid > log odds of image)"),
@@ -363,6 +366,12 @@ def _summary(
     share = believed_wrong / np.maximum(believed_wrong.sum(-1, keepdims=True), 1e-30)
     failed = "err_goodness" if probe.hybrids is None else "err_hybrids"
     row[failed] = (evidence.argmax(-1) != probe.real.numpy()).mean(-1)
+    if probe.hybrids is None:
+        # Of no image of a label nothing is known.
+        known = np.where(true.any(0), 1.0, np.nan)
+        failures, count = (evidence.argmax(-1) != labels)[..., None] & true, np.maximum(true.sum(0), 1)
+        row["err_by_label"] = known * failures.sum(1) / count
+        row["fp_by_label"] = ((p_bar > 0.5) & ~true).sum(1) / np.maximum((~true).sum(0), 1)
     row["err_softmax"] = (belief.argmax(-1) != labels).mean(-1)
     row["fp_neg"] = (wrong(p_bar) > 0.5).mean(-1)
     row["fp_noise"] = (p_bar_noise > 0.5).mean(-1)

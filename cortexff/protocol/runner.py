@@ -43,7 +43,6 @@ from cortexff.protocol.schedule import (
     Engine,
     Protocol,
     Stage,
-    decay,
     learns,
     probe_updates,
     split_metric,
@@ -55,7 +54,10 @@ from cortexff.stimuli.images import Images
 ROW_VARIABLES = {
     "update": Variable(("probe",), "updates", "updates since the condition began", dtype="i8"),
     "stage": Variable(("probe",), "1", "stage of the condition", dtype="str"),
+    "phase": Variable(("probe",), "1", "phase of the update before the probe; none before the first", dtype="str"),
     "age": Variable(("probe", "subject"), "updates", "updates that each subject has lived through", dtype="i8"),
+    "positive_updates": Variable(("probe", "subject"), "updates", "those with positive data", dtype="i8"),
+    "negative_updates": Variable(("probe", "subject"), "updates", "those with negative data", dtype="i8"),
 }
 
 
@@ -248,8 +250,9 @@ class Run:
             if segment.last:
                 self.ends[segment.condition] = cohort
                 cohort = None
-            starts = {protocol.conditions[later.condition].start for later in to_come}
-            self.ends = {name: end for name, end in self.ends.items() if name in starts}
+            needed = {protocol.conditions[later.condition].start for later in to_come}
+            needed = needed.union(*(later.stage.looks_back_to.values() for later in to_come))
+            self.ends = {name: end for name, end in self.ends.items() if name in needed}
 
     def forget_checkpoint(self) -> None:
         """Remove the checkpoint: the results are complete."""
@@ -261,7 +264,7 @@ class Run:
             return self.ends[start].select(range(len(self.subjects)))
         state = engine.start(protocol.seed, self.subjects)
         softmax = readout.start_softmax(engine, len(self.subjects), self.images.classes)
-        return Cohort(self.subjects, state, softmax, np.zeros(len(self.subjects), dtype=np.int64))
+        return Cohort.newborn(self.subjects, state, softmax)
 
     def _live(self, engine: AnyEngine, protocol: Protocol, segment: Segment, everyone: Cohort) -> None:
         """One stage: updates, and probes between them."""
@@ -279,10 +282,9 @@ class Run:
                 self._put_back(everyone, cohort)
                 self._save(segment, everyone)
                 raise Interrupted
-            factor = decay(stage, position.updates / segment.updates)
             step = 1
             if learns(stage):
-                self.lessons.update(engine, cohort, protocol, stage, factor)
+                self.lessons.update(engine, cohort, protocol, stage, position.updates, segment.updates, self.ends)
             else:  # nothing changes until the next probe
                 step = min(probe for probe in probes if probe > position.updates) - position.updates
             position.updates += step
@@ -324,7 +326,9 @@ class Run:
         self, engine: AnyEngine, protocol: Protocol, segment: Segment, everyone: Cohort, update: int
     ) -> Measurement:
         found = self._measure(engine, protocol, segment, everyone)
-        row = {"update": segment.before + update, "stage": segment.stage_name, "age": everyone.age, **found.row}
+        phase = segment.stage.phase_at(update - 1) if update else ""
+        row = {"update": segment.before + update, "stage": segment.stage_name, "phase": phase, "age": everyone.age}
+        row |= {"positive_updates": everyone.met[:, 0], "negative_updates": everyone.met[:, 1], **found.row}
         self.log.append(segment.group, row)
         self.position.rows[segment.group] = self.log.length(segment.group)
         words = f"error {100 * _error(row).mean():5.2f} %  "
@@ -487,6 +491,9 @@ def check_fit(protocol: Protocol, net: nx.MultiDiGraph, images: Images) -> None:
         raise CortexffError(
             f"readout.skip_first leaves out the only hidden area of {net.graph['source']}, {areas[0]}: set it to false"
         )
+    for name, variant in zip(protocol.variants, variants, strict=True):
+        for stage_name, stage in variant.stages.items():
+            check_stage(variant, stage, f"stages.{stage_name} (variant {name})", areas, images)
     if protocol.stimuli.jitter >= min(images.shape[:2]):
         rows, columns = images.shape[:2]
         raise CortexffError(
@@ -503,6 +510,23 @@ def check_fit(protocol: Protocol, net: nx.MultiDiGraph, images: Images) -> None:
                 + (f"known areas: {', '.join(areas)}" if "area" in metrics[name].dims else f"{name} has no areas")
             )
     most_blocks(protocol, net)
+
+
+def check_stage(protocol: Protocol, stage: Stage, place: str, areas: Sequence[str], images: Images) -> None:
+    """A stage asks for areas and images that there are; raises CortexffError where not."""
+    for area in protocol.plasticity_of(stage).sleeping or ():
+        if area not in areas:
+            raise CortexffError(f"{place}.plasticity.sleeping: unknown area '{area}' (known: {', '.join(areas)})")
+    shown, minibatch = stage.stimuli, protocol.stimuli.minibatch
+    found = len(images.training_labels)
+    if shown.classes is not None:
+        if (unknown := max(shown.classes)) >= images.classes:
+            raise CortexffError(f"{place}.stimuli.classes: {unknown} is none of 0 to {images.classes - 1}")
+        found = int(np.isin(images.training_labels, shown.classes).sum())
+    found = min(found, shown.remembered or found)
+    if found < minibatch:
+        words = f"{place}.stimuli leaves {found} training images, but stimuli.minibatch is {minibatch}"
+        raise CortexffError(f"{words}: give more classes or remembered, or a smaller minibatch")
 
 
 def most_blocks(protocol: Common, net: nx.MultiDiGraph) -> int:

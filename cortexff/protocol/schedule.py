@@ -36,6 +36,8 @@ PHASES = {
     "wake": (True,),  # positive data alone
     "sleep": (False,),  # negative data alone
     "rest": (),  # no plasticity
+    "scaling": (),  # each area's weights are scaled until its goodness on real data is what it was (Turrigiano 2008)
+    "alternating": (),  # wake and sleep by turns, each as long as the stage's cycle says
 }
 
 
@@ -105,9 +107,36 @@ class PlasticitySettings(Section):
     gradient_average: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_cost: NotNegative = 0.001
     peer_normalization: NotNegative = 0.03
+    # What becomes of learning once an input is on the right side of θ: it fades out, stops there, or never does (§9).
+    saturation: Literal["log_sigmoid", "hinge", "linear"] = "log_sigmoid"
+    # Controls: every synapse has the gradient of another one of its projection, or none has any.
+    gradient: Literal["own", "shuffled", "none"] = "own"
+    sleeping: list[str] | None = None  # areas that learn from negative data; all unless given
 
 
 PlasticityChanges = _changes(PlasticitySettings)
+
+
+class StageStimuli(Section):
+    """What of the stimuli is other in a stage."""
+
+    # As in the protocol's stimuli, or images with shuffled pixels.
+    negatives: Literal["hard_labels", "random_labels", "noise"] | None = None
+    dreamer: str | None = None  # condition whose subjects, as they were at its end, draw the hard labels
+    classes: Annotated[list[Count], Field(min_length=1)] | None = None  # labels of the images that are met; all
+    remembered: Annotated[int, Field(ge=1)] | None = None  # so many images, chosen once for each subject; all
+    shuffled_labels: bool = False  # real images have any label: a control
+
+
+class Cycle(Section):
+    """Updates of each phase in turn."""
+
+    wake: Annotated[int, Field(ge=1)]
+    sleep: Count
+
+    @property
+    def length(self) -> int:
+        return self.wake + self.sleep
 
 
 class BackpropSettings(Section):
@@ -141,10 +170,13 @@ class GoodnessSettings(Section):
 
 
 class Stage(Section):
-    phase: Literal["interleaved", "wake", "sleep", "rest"]
+    phase: Literal["interleaved", "wake", "sleep", "rest", "scaling", "alternating"]
+    cycle: Cycle | None = None  # of phase alternating
+    like: str | None = None  # of phase scaling: condition at whose end goodness was as it should be again
     updates: Count | None = None
     epochs: Count | None = None  # passes through the training images; give this or updates
     plasticity: PlasticityChanges = PlasticityChanges()
+    stimuli: StageStimuli = StageStimuli()
     engine: EngineChanges = EngineChanges()
     decay_from: Fraction = 1.0  # share of the stage after which learning rates fall linearly to zero
     train_softmax: bool = False
@@ -160,7 +192,27 @@ class Stage(Section):
             raise ValueError(f"give either 'updates' or 'epochs'; found {found}")
         if self.until is not None and self.probe_on == "test":
             raise ValueError("'until' must not look at the test images: probe_on validation or training")
+        for key, phase in (("cycle", "alternating"), ("like", "scaling")):
+            if (getattr(self, key) is None) == (self.phase == phase):
+                raise ValueError(f"phase {phase} and '{key}' go together: give both or neither")
         return self
+
+    @property
+    def looks_back_to(self) -> dict[tuple[str, ...], str]:
+        """Conditions that must be over before it begins, by the path of the setting that names them."""
+        named = {("like",): self.like, ("stimuli", "dreamer"): self.stimuli.dreamer}
+        return {path: condition for path, condition in named.items() if condition is not None}
+
+    def phase_at(self, update: int) -> str:
+        """The phase of an update, counted from 0 in the stage."""
+        if self.cycle is None:
+            return self.phase
+        return "wake" if update % self.cycle.length < self.cycle.wake else "sleep"
+
+    @property
+    def phases(self) -> tuple[str, ...]:
+        """That occur in it."""
+        return (self.phase,) if self.cycle is None else ("wake", "sleep") if self.cycle.sleep else ("wake",)
 
 
 class Condition(Section):
@@ -268,9 +320,14 @@ class Protocol(Common):
                 if stage not in self.stages:
                     words = f"condition {name} has no stage '{stage}' (known: {', '.join(self.stages)})"
                     raise Mistake(words, "conditions", name, "stages")
+                for path, other in self.stages[stage].looks_back_to.items():
+                    if other not in earlier:
+                        words = f"stage {stage} of condition {name} looks back to '{other}', no condition before it"
+                        raise Mistake(words, "stages", stage, *path)
             earlier.append(name)
         for name, stage in self.stages.items():
-            if stage.phase == "sleep" and stage.train_softmax and self.stimuli.labels == "none":
+            self._stage_has_what_it_needs(name, stage)
+            if "sleep" in stage.phases and stage.train_softmax and self.stimuli.labels == "none":
                 words = f"stage {name} shows hybrids alone: it has no image to train the softmax on"
                 raise Mistake(words, "stages", name, "train_softmax")
             if stage.probe_on == "validation" and not self.stimuli.validation:
@@ -287,6 +344,20 @@ class Protocol(Common):
         self._what_is_given_is_used()
         self._what_is_compared_is_alike()
         return self
+
+    def _stage_has_what_it_needs(self, name: str, stage: Stage) -> None:
+        """What a stage changes of the stimuli has something to change."""
+        shown, phases = stage.stimuli, [positive for phase in stage.phases for positive in PHASES[phase]]
+        of_labels = {"negatives": shown.negatives, "dreamer": shown.dreamer, "shuffled_labels": shown.shuffled_labels}
+        for key, value in of_labels.items():
+            needed = key == "shuffled_labels"  # negative data, or positive
+            if value and (self.stimuli.labels == "none" or needed not in phases):
+                words = f"stage {name}: stimuli.{key} has no effect where stimuli.labels is {self.stimuli.labels}"
+                raise Mistake(f"{words} and the phase {stage.phase}: leave it out", "stages", name, "stimuli", key)
+        negatives = shown.negatives or self.stimuli.negatives
+        if shown.dreamer is not None and negatives != "hard_labels":
+            words = f"stage {name}: stimuli.dreamer draws hard_labels, but its negatives are {negatives}"
+            raise Mistake(words, "stages", name, "stimuli", "dreamer")
 
     def _what_is_compared_is_alike(self) -> None:
         """Conditions that the table compares end on as many images of the same set."""
@@ -541,17 +612,20 @@ def _schema(settings: Mapping[str, Any], place: Callable[[Sequence[str | int]], 
 
 def learns(stage: Stage) -> bool:
     """Whether anything changes in a stage."""
-    return bool(PHASES[stage.phase]) or stage.train_softmax
+    return stage.phase == "scaling" or any(PHASES[phase] for phase in stage.phases) or stage.train_softmax
 
 
 def probe_updates(stage: Stage, updates: int, updates_per_epoch: int) -> list[int]:
     """The updates of a stage after which subjects are probed; the last one is always among them.
 
-    ``log`` is 1, 2, 5, 10, 20, 50, ..., so that a dose-response curve is even on a logarithmic axis.
+    ``log`` is 1, 2, 5, 10, 20, 50, ..., so that a dose-response curve is even on a logarithmic axis. Where wake and
+    sleep take turns, it counts the turns, and subjects are probed at the end of either phase.
     """
     if stage.probe == "log":
         decades = range(int(math.log10(max(updates, 1))) + 1)
         at = [leading * 10**decade for decade in decades for leading in (1, 2, 5)]
+        if stage.cycle is not None:
+            at = [turn * stage.cycle.length - rest for turn in at for rest in (stage.cycle.sleep, 0)]
     elif stage.probe == "end":
         at = []
     else:
