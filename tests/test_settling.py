@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from scenes import BARE, FIGURE_3, LATE_START, PHASES, Scene, model, project, random_net, scene
+from scenes import BARE, FIGURE_3, LATE_START, PHASES, Scene, bottom_up, model, project, random_net, scene
 from torch import Tensor
 
 from cortexff.engines.state import Plasticity
@@ -202,3 +202,72 @@ def test_a_context_with_one_version_parts_nothing():
     kept = {name: array.data_ptr() for name, array in given.engine.workspace.kept.items()}
     given.learn(BARE)
     assert {name: array.data_ptr() for name, array in given.engine.workspace.kept.items()} == kept
+
+
+# ------------------------------------------------------------------------ films
+
+
+def seen(given: Scene, frames: list[dict[str, Tensor]]) -> list[tuple[int, int, dict[str, Tensor]]]:
+    """(step, group, activity) of every moment of a film, copied."""
+    moments = given.engine.film(given.state, iter(frames), given.context)
+    return [(m.step, m.group, {area: y.clone() for area, y in m.activity.items()}) for m in moments]
+
+
+@pytest.mark.parametrize("alternating", [False, True])
+@pytest.mark.parametrize("number", range(6))
+def test_a_film_that_stands_still_is_a_settle(number, alternating):
+    given = scene(random_net(number), seed=number, alternating=alternating, steps=5)
+    for (*when, found), (*then, wanted) in zip(seen(given, [given.images] * 5), given.settled(), strict=True):
+        assert when == then
+        for area, y in wanted.items():
+            torch.testing.assert_close(found[area], y, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_film_of_figure_3_that_stands_still_is_a_settle_to_the_bit(precision):
+    given = scene(model(*FIGURE_3), precision=precision, steps=4)
+    for (*_, found), (*_, wanted) in zip(seen(given, [given.images] * 4), given.settled(), strict=True):
+        assert all(torch.equal(found[area], y) for area, y in wanted.items())
+
+
+@pytest.mark.parametrize("alternating", [False, True])
+def test_areas_hear_the_frame_of_the_step_and_keep_their_activity(alternating):
+    given = scene(model(*FIGURE_3), damping=0.3, steps=8, alternating=alternating)
+    frames = [{"retina": image} for image in torch.rand(4, 2, 3, 1, 12)]
+    activity = {area: y.expand(-1, -1, 2, -1) for area, y in given.engine.look(given.state, frames[0]).activity.items()}
+    wanted = []
+    for frame in frames:
+        for group in [["V1"], ["V2"]] if alternating else [["V1", "V2"]]:
+            heard = {**frame, **given.context, **activity}
+            activity |= {area: 0.3 * activity[area] + 0.7 * response(given, area, heard) for area in group}
+            wanted.append(dict(activity))
+    for (*_, found), by_hand in zip(seen(given, frames), wanted, strict=True):
+        for area, y in by_hand.items():
+            torch.testing.assert_close(found[area].expand_as(y), y)
+
+
+def test_without_steps_every_frame_has_a_bottom_up_pass_of_its_own():
+    given = scene(bottom_up(random_net(3)), seed=3, steps=0)
+    frames = [{area: image * (place + 1) + place for area, image in given.images.items()} for place in range(3)]
+    found = seen(given, frames)
+    assert [step for step, *_ in found] == [1, 2, 3]
+    for frame, (*_, activity) in zip(frames, found, strict=True):
+        wanted = given.engine.look(given.state, frame).activity
+        assert all(torch.equal(activity[area], y) for area, y in wanted.items())
+
+
+@pytest.mark.parametrize("alternating", [False, True])
+def test_what_is_added_to_a_moment_is_passed_on(alternating):
+    """A pulse into V2 alone is damped there, and is heard by V1."""
+    given = scene(model(*FIGURE_3), steps=3, alternating=alternating)
+    percept = given.engine.look(given.state, given.images)
+    plain = {(step, group): activity for step, group, activity in given.settled()}
+    for moment in given.engine.settle(given.state, percept, given.context):
+        if moment.step == 1 and "V2" in moment.areas:
+            moment.activity["V2"][..., :2] += 1.0
+            pulsed = moment.activity["V2"].clone()
+        if moment.step == 2 and "V1" in moment.areas:
+            heard = {**given.images, "V2": pulsed}
+            wanted = 0.3 * plain[1, 0]["V1"] + 0.7 * response(given, "V1", heard)
+            torch.testing.assert_close(moment.activity["V1"], wanted.expand_as(moment.activity["V1"]))
+            assert not torch.allclose(moment.activity["V1"], plain[2, 0]["V1"])

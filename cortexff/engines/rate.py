@@ -131,10 +131,33 @@ class RateEngine:
 
         context   context area → (subjects or 1, cases or 1, versions, units), such as candidate labels
         steps     how many; those of the dynamics unless given
-        yields    a moment a step (two where areas alternate); of a feed-forward net one, the bottom-up pass
+        yields    a moment a step (two where areas alternate); of a feed-forward net one, the bottom-up pass. Areas that
+                  responded in it are heard once the next one is asked for: what is added to their activity is, too
         """
         with self.workspace.lend("settle") as take:
             yield from self._settle(take, self.product_weights(state), percept, context, steps)
+
+    def film(
+        self, state: RateState, frames: Iterable[Mapping[str, Tensor]], context: Mapping[str, Tensor]
+    ) -> Iterator[Moment]:
+        """Let the hidden areas run while the image changes from step to step.
+
+        The first frame has a bottom-up pass; from then on activity is carried over, so that a film which stands still
+        is a :meth:`settle`. In a feed-forward net every frame has a pass of its own.
+
+        frames   for each step, input area → what it is clamped to, as in :meth:`look`; all of one shape
+        context  as in :meth:`settle`
+        yields   as :meth:`settle`, with as many steps as frames
+        """
+        weights = self.product_weights(state)
+        with self.workspace.lend("film") as take:
+            for step, frame in enumerate(frames, start=1):
+                if step == 1 or not self.dynamics.steps:
+                    now = Settling(self, take, weights, self.look(state, frame), context, gathered=0)
+                    now.begin()
+                else:
+                    now.show(frame, state.biases)
+                yield from self._step(now, step)
 
     def _settle(
         self,
@@ -148,25 +171,28 @@ class RateEngine:
     ) -> Iterator[Moment]:
         """Settle with arrays of the caller's; ``gathered`` steps of what is heard stay in the rings, for learning."""
         now = Settling(self, take, weights, percept, context, gathered, borrowed)
+        steps = self.dynamics.steps if steps is None else steps
+        last = steps if self.dynamics.steps else 1
+        for step in range(1, last + 1):
+            if step == 1 or (gathered and (step - 1) % gathered == 0):
+                now.begin()
+            yield from self._step(now, step, last)
+
+    def _step(self, now: Settling, step: int, last: int | None = None) -> Iterator[Moment]:
+        """The moments of a step; after the last step, where it is known, areas need not be heard any more."""
         if not self.dynamics.steps:
             for area in self.areas:
-                now.pass_on(area, first=True)
                 now.repeat(area)
-            yield Moment(1, 0, self.areas, now.response, now.activity, now.rings, dict(now.places))
+            yield Moment(step, 0, self.areas, now.response, now.activity, now.rings, dict(now.places))
             return
-        steps = self.dynamics.steps if steps is None else steps
-        for step in range(1, steps + 1):
-            if step == 1 or (gathered and (step - 1) % gathered == 0):
-                for area in self.areas:
-                    now.pass_on(area, first=True)
-            for number, group in enumerate(self.groups):
+        for number, group in enumerate(self.groups):
+            for area in group:
+                now.respond(area)
+            now.moved.update(group)
+            yield Moment(step, number, group, now.response, now.activity, now.rings, dict(now.places))
+            if (step, group) != (last, self.groups[-1]):
                 for area in group:
-                    now.respond(area)
-                now.moved.update(group)
-                yield Moment(step, number, group, now.response, now.activity, now.rings, dict(now.places))
-                if (step, group) != (steps, self.groups[-1]):
-                    for area in group:
-                        now.pass_on(area)
+                    now.pass_on(area)
 
     def product_weights(self, state: RateState) -> dict[str, Tensor]:
         """Weights in the precision of the products, converted anew only when they have changed.

@@ -25,6 +25,7 @@ class Settling:
 
     response, activity, rings, places  as in a :class:`Moment`
     borrowed                           versions in which what areas hear from hidden areas above is of another case
+    context                            what context areas are clamped to, as it is heard
     fixed                              area → drive from clamped areas
     moved                              areas that are no longer as the bottom-up pass left them
     """
@@ -51,20 +52,15 @@ class Settling:
         self.versions: dict[str, int] = {}  # in which an area is heard
         self.moved: set[str] = set()
         self.subjects, self.cases = next(iter(percept.activity.values())).shape[:2]
-        clamped = {area: length_normalization(label.float()) for area, label in context.items()}
-        most = max(len(borrowed), *(array.shape[2] for array in (*clamped.values(), *percept.activity.values())))
+        self.context = {area: length_normalization(label.float()) for area, label in context.items()}
+        most = max(len(borrowed), *(array.shape[2] for array in (*self.context.values(), *percept.activity.values())))
         for area in engine.areas:
             evoked = percept.activity[area]
             versions = len(borrowed) if self.borrowed else evoked.shape[2]
             self.activity[area] = self._room("activity", area, versions).copy_(evoked)
-            self.fixed[area] = fixed = percept.input_drive[area]
-            if versions := [clamped[source].shape[2] for source, _ in engine.sources[area] if source in clamped]:
-                self.fixed[area] = fixed = self._room("fixed", area, max(fixed.shape[2], *versions)).copy_(fixed)
+            self._clamp(area, percept.input_drive[area], self.context)
             for source, name in engine.sources[area]:
-                if source in clamped:
-                    shape = (self.subjects, self.cases, clamped[source].shape[2], engine.units[area])
-                    fixed += engine.bring(take, name, weights, clamped[source], shape)
-                elif source in engine.areas:
+                if source in engine.areas:
                     rows = (gathered + 1) * self.cases * most
                     lent = self._take_for_others if name in self.borrowing else take
                     self.rings[name] = engine.projections[name].ring(lent, self.subjects, rows, engine.product_type)
@@ -73,6 +69,30 @@ class Settling:
             area: {id(self.rings[name]): name for *_, name in engine.net.out_edges(area, keys=True)}.values()
             for area in engine.areas
         }
+
+    def _clamp(self, area: str, drive: Tensor, clamped: Mapping[str, Tensor]) -> None:
+        """Let an area's drive from clamped areas be a given one, and what these bring besides; it is not changed."""
+        engine = self.engine
+        self.fixed[area] = drive
+        if versions := [clamped[source].shape[2] for source, _ in engine.sources[area] if source in clamped]:
+            self.fixed[area] = self._room("fixed", area, max(drive.shape[2], *versions)).copy_(drive)
+        for source, name in engine.sources[area]:
+            if source in clamped:
+                shape = (self.subjects, self.cases, clamped[source].shape[2], engine.units[area])
+                self.fixed[area] += engine.bring(self.take, name, self.weights, clamped[source], shape)
+
+    def show(self, images: Mapping[str, Tensor], biases: Mapping[str, Tensor]) -> None:
+        """Let input areas be clamped to something else from now on; activity stays as it is."""
+        clamped = {**{area: length_normalization(image.float()) for area, image in images.items()}, **self.context}
+        for area in self.engine.areas:
+            if any(source in images for source, _ in self.engine.sources[area]):
+                bias = biases[area][:, None, None].expand(-1, self.cases, 1, -1)
+                self._clamp(area, bias, clamped)
+
+    def begin(self) -> None:
+        """Let all areas be heard as they are now, in the first rows."""
+        for area in self.engine.areas:
+            self.pass_on(area, first=True)
 
     def pass_on(self, area: str, first: bool = False) -> None:
         """Let an area be heard as it is now, in the rows after those in which it was heard last, or in the first."""
