@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 from collections import defaultdict
 from pathlib import Path
@@ -454,6 +455,59 @@ def test_phases_show_what_they_say_and_rest_shows_nothing(tmp_path, monkeypatch)
     assert rates == pytest.approx([5, 5, 5, 2.5])  # decay from the middle on
     assert [plasticity.weight_cost for _, _, plasticity in shown["childhood"]] == [0.001] * 4
     assert {(p.learning_rate, p.weight_cost, p.peer_normalization) for _, _, p in shown["sleep"]} == {(1, 0, 0)}
+
+
+def test_physiology_and_the_way_of_the_weights_are_logged_where_asked(tmp_path):
+    protocol = protocol_of({"measures": ["physiology"], "engine": {"steps": 3}})
+    live(tmp_path / "run.h5", protocol)
+    with h5py.File(tmp_path / "run.h5") as file:
+        for name, found in file["max"].items():
+            assert np.isfinite(found["energy"][:]).all() and (found["evoked_slope"][:, :, 0] > 0).all(), name
+            way = np.diff(found["weight_path"][:], axis=0)
+            assert (way == 0).all() if name == "frozen" else (way >= 0).all() and way.max() > 0, name
+        assert (file["max/deprived/positive_updates"][-1] - file["max/deprived/positive_updates"][0] == 2).all()
+        assert (file["max/deprived/negative_updates"][:] == 4).all()  # those of development
+        assert file["max/recovered/phase"].asstr()[:].tolist() == ["", "sleep", "rest", "rest"]
+    for refused in ({"engine": {"kind": "spiking"}}, {}):
+        changes = refused or BACKPROP
+        with pytest.raises(ValueError, match="measures has physiology"):
+            protocol_of(changes, {"measures": ["physiology"]})
+
+
+def test_a_stage_that_asks_for_what_there_is_not_is_refused():
+    net, images = parse_model(json.dumps(MODEL)), images_of()
+    for change, words in (
+        ({"plasticity": {"sleeping": ["V3"]}}, "unknown area 'V3' (known: V1, V2)"),
+        ({"stimuli": {"classes": [0, 4]}}, "4 is none of 0 to 3"),
+        ({"stimuli": {"remembered": 4}}, "leaves 4 training images, but stimuli.minibatch is 5"),
+    ):
+        with pytest.raises(CortexffError, match=re.escape(words)):
+            check_fit(protocol_of({"stages": {"deprivation": change}}), net, images)
+
+
+def test_a_stage_looks_back_to_a_condition_that_has_ended(tmp_path):
+    """Scaling brings goodness back to what it was; a run that is resumed still knows how that was."""
+    stages = {"scaling": {"phase": "scaling", "like": "development", "updates": 3}}
+    stages["again"] = {"phase": "sleep", "updates": 2, "stimuli": {"dreamer": "development"}}
+    conditions = {"scaled": {"from": "recovered", "stages": ["scaling", "again"]}}
+    protocol = protocol_of({"stages": stages, "conditions": conditions})
+    whole = live(tmp_path / "whole.h5", protocol)
+    stopped = whole.updates - 3
+    asked = 0
+
+    def stop() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > stopped - 8  # rest is not asked at every update
+
+    with pytest.raises(Interrupted):
+        live(tmp_path / "parts.h5", protocol, listener=Listener(stop=stop))
+    live(tmp_path / "parts.h5", protocol, resume=True)
+    assert_same_results(tmp_path / "parts.h5", tmp_path / "whole.h5")
+    with pytest.raises(ValueError, match="looks back to 'scaled', no condition before it"):
+        protocol_of(
+            {"stages": {**stages, "scaling": {**stages["scaling"], "like": "scaled"}}, "conditions": conditions}
+        )
 
 
 @pytest.mark.parametrize("phase", ["interleaved", "wake", "sleep"])

@@ -23,7 +23,7 @@ from cortexff.engines.state import RateDynamics
 from cortexff.errors import CortexffError
 from cortexff.graph import has_context, hidden_areas, only_area, with_goodness
 from cortexff.log import Log, Variable
-from cortexff.protocol import checkpoint
+from cortexff.protocol import checkpoint, physiology
 from cortexff.protocol.cohort import Cohort
 from cortexff.protocol.dynamics import MEASURES
 from cortexff.protocol.lesson import Lessons
@@ -61,12 +61,17 @@ ROW_VARIABLES = {
 }
 
 
+WEIGHT_PATH = Variable(
+    ("probe", "subject", "area"), "1", "way that the weights of an area have gone since birth", "Σ_updates ε ‖ḡ‖"
+)
+
+
 def measured(protocol: Protocol, condition: str | None = None) -> dict[str, Variable]:
     """Metrics of a protocol's probes, or of a condition's."""
     of_labels = HYBRID_VARIABLES if protocol.stimuli.labels == "none" else VARIABLES
     found = dict(BACKPROP_VARIABLES if protocol.learns_by_backprop else of_labels)
     for asked in protocol.measures if condition is None else protocol.measures_of(condition):
-        found |= MEASURES[asked]
+        found |= MEASURES.get(asked) or {**physiology.VARIABLES, "weight_path": WEIGHT_PATH}
     # Updates and stage are coordinates, so that xarray plots against them.
     return {name: dataclasses.replace(variable, coordinates="update stage") for name, variable in found.items()}
 
@@ -343,7 +348,11 @@ class Run:
             return measure_softmax(engine, everyone.state, everyone.softmax, probe)
         measures = protocol.measures_of(segment.condition)
         options = {"skip_first": protocol.readout.skip_first, "measures": measures}
-        return measure(engine, everyone.state, everyone.softmax, probe, protocol.window, self.blocks, **options)
+        found = measure(engine, everyone.state, everyone.softmax, probe, protocol.window, self.blocks, **options)
+        if "physiology" in measures:
+            shown = (self.presentation, probe.images, probe.labels, protocol.seed, self.subjects, protocol.window)
+            found.row.update(physiology.measure(engine, everyone.state, *shown), weight_path=everyone.path.copy())
+        return found
 
     def _pictures(
         self, engine: AnyEngine, protocol: Protocol, segment: Segment, everyone: Cohort

@@ -301,7 +301,8 @@ class Protocol(Common):
     readout: Readout = Readout()
     # Measured at every probe beside the rest: how far drives from above and below cancel (§3.5); oscillations (§3.4);
     # firing rates, spikes and how far they say what rates with the same weights say.
-    measures: list[Literal["cancellation", "oscillation", "spikes"]] = []
+    # And of rates: excitability, energy, dimensions of activity, and what synapses are like (§9).
+    measures: list[Literal["cancellation", "oscillation", "spikes", "physiology"]] = []
     # Images of which every spike of the first subject is kept at the end of each condition that spikes, with their true
     # label and with another.
     raster: Count = 0
@@ -333,8 +334,9 @@ class Protocol(Common):
             if stage.probe_on == "validation" and not self.stimuli.validation:
                 words = f"stage {name} probes on validation images, but stimuli.validation is 0"
                 raise Mistake(words, "stages", name, "probe_on")
-        if self.measures and (self.stimuli.labels == "none" or not self.engine.steps):
-            words = f"measures {self.measures} need labels and steps, but stimuli.labels is none or engine.steps is 0"
+        of_steps = [measure for measure in self.measures if measure != "physiology"]
+        if of_steps and (self.stimuli.labels == "none" or not self.engine.steps):
+            words = f"measures {of_steps} need labels and steps, but stimuli.labels is none or engine.steps is 0"
             raise Mistake(words, "measures")
         if self.learns_by_backprop:
             self._backprop_has_what_it_needs()
@@ -410,6 +412,8 @@ class Protocol(Common):
                 if any(getattr(unit, key) != Spiking.model_fields[key].default for unit in units):
                     words = f"engine.spiking.{key} has no effect where engine.spiking.neuron is integrate_and_fire"
                     raise Mistake(f"{words} in every stage: leave it out, or give leaky", "engine", "spiking", key)
+        if "physiology" in self.measures and (spiking or self.learns_by_backprop):
+            raise Mistake("measures has physiology, but only rates that learn by Forward-Forward have it", "measures")
         if "spikes" in self.measures and not spiking:
             words = "measures has spikes, but in no stage engine.kind is spiking (--engine spiking)"
             raise Mistake(words, "measures")

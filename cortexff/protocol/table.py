@@ -26,6 +26,7 @@ PERCENT = (
     "accuracy_training",
     "accuracy_test",
     "off_share",
+    "dead_frac",
 )
 DIGITS = {
     "err_goodness": 2,
@@ -37,6 +38,12 @@ DIGITS = {
     "events": 0,
     "spikes_to_decision": 0,
     "synchrony": 3,
+    "evoked_slope": 3,
+    "pulse_response": 3,
+    "weight_mean": 4,
+    "bias_mean": 3,
+    "energy": 0,
+    "settle_residual": 4,
 }  # decimal places, where not the usual
 MAY_LACK = ("synchrony", "irregularity", "off_share")  # of a sane network that hardly spikes
 KINDS = {"pos": "real data", "neg": "wrong labels", "noise": "noise"}
@@ -60,6 +67,17 @@ LABELS = {
     "decision_steps": "steps to decision",
     "rate": "mean rate",
     "active_frac": "active fraction",
+    "evoked_slope": "slope of the evoked activity",
+    "pulse_response": "response to a pulse",
+    "gain_star": "gain with excessive activity",
+    "energy": "energy, activity × synapses per image",
+    "dimensionality": "dimensions of activity",
+    "dead_frac": "silent units",
+    "weight_mean": "mean weight",
+    "weight_norm": "norm of weights",
+    "bias_mean": "mean bias",
+    "weight_path": "way of the weights",
+    "settle_residual": "change in the last step",
     "firing_rate": "firing rate, Hz",
     "spikes": "spikes per image, all labels tried",
     "events": "synaptic events per image, all labels tried",
