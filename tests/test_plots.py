@@ -50,7 +50,8 @@ def write_log(path, name, conditions, subjects, spoil=None):
                 variables = measured(protocol, condition).items()
                 row = {n: random.random([sizes[dim] for dim in v.dims[1:]]) / 2 for n, v in variables}
                 row = {n: spoil(n, condition, update, value) if spoil else value for n, value in row.items()}
-                log.append(group, {"update": update, "stage": "", "age": np.full(subjects, update), **row})
+                lived = dict.fromkeys(("age", "positive_updates", "negative_updates"), np.full(subjects, update))
+                log.append(group, {"update": update, "stage": "", **lived, **row})
             goodness = {n: 200 * random.random([sizes[dim] for dim in v.dims]) for n, v in STIMULUS_VARIABLES.items()}
             goodness["true_label"] = np.arange(STIMULI) % LABELS
             for variable, values in goodness.items():
