@@ -16,7 +16,6 @@ from cortexff.protocol.physiology import (
     EXCESS,
     PULSE,
     VARIABLES,
-    as_real,
     louder,
     measure,
     participation_ratio,
@@ -119,7 +118,7 @@ def test_every_measure_has_the_shape_that_the_log_is_told():
 def test_a_pulse_of_zero_has_no_response(amplitude):
     engine = engine_of()
     state, (images, labels) = cohort(engine, SUBJECTS), stimuli()
-    shown, context = as_real(CLAMPED, images[None], labels)
+    shown, context = CLAMPED.real(images[None], labels)
     pulsed = {area: torch.ones(3, 1, units) for area, units in UNITS.items()}
     responses = pulse_response(engine, state, engine.look(state, shown), context, pulsed, amplitude)
     for response in responses.values():
@@ -139,7 +138,7 @@ def test_without_recurrence_a_pulse_leaves_what_damping_keeps_of_it():
 def test_louder_multiplies_the_drive_of_the_image_alone():
     engine = engine_of()
     state, (images, labels) = cohort(engine, SUBJECTS), stimuli()
-    shown, _ = as_real(CLAMPED, images[None], labels)
+    shown, _ = CLAMPED.real(images[None], labels)
     gain = torch.tensor([0.5, 1.0, 3.0])
     plain, loud = (engine.look(s, shown).input_drive for s in (state, louder(engine, state, gain)))
     for area in AREAS:

@@ -42,6 +42,12 @@ class Cohort:
         subjects, state = [self.subjects[m] for m in members], self.state.select(members)
         return Cohort(subjects, state, softmax, self.age[members], self.met[members], self.path[members])
 
+    def of(self, subjects: list[int]) -> Cohort:
+        """These subjects: the cohort itself where they are all of it, else a copy of some members, by their number."""
+        if subjects == self.subjects:
+            return self
+        return self.select([self.subjects.index(subject) for subject in subjects])
+
     def replace(self, members: Sequence[int], part: Cohort) -> None:
         """Put members back in their places."""
         members = list(members)

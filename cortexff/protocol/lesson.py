@@ -256,8 +256,7 @@ class Lesson:
 
     def _believed_by(self, others: Cohort) -> Tensor:
         """What the same subjects believed of the images at another time of their lives."""
-        if others.subjects != self.cohort.subjects:
-            others = others.select([others.subjects.index(subject) for subject in self.cohort.subjects])
+        others = others.of(self.cohort.subjects)
         percept = self.engine.look(others.state, self.present.plain(self.images))
         return readout.belief(others.softmax, readout.softmax_heard(self.engine, percept))
 

@@ -18,10 +18,10 @@ from cortexff.engines.rate import RateEngine
 from cortexff.engines.state import Activity, Percept, RateState
 from cortexff.log import Variable
 from cortexff.protocol.presentation import Presentation
+from cortexff.protocol.probe import ROWS_AT_ONCE
 from cortexff.random_streams import generator
 
 MEASURED = 100  # images, the first that are given
-ROWS_AT_ONCE = 2000  # cases x subjects settled together: activity stays in the processor's caches
 PULSED, PULSE = 0.05, 0.1  # share of an area's units, and what is added to the activity of each
 CONTRASTS = (0.9, 1.1)
 EXCESS = 9.0  # mean square activity: three times the root mean square at a goodness threshold of θ = N
@@ -69,17 +69,6 @@ VARIABLES = {
 }
 
 
-def as_real(presentation: Presentation, images: Tensor, labels: Tensor) -> tuple[Activity, Activity]:
-    """Images as real data: what input and context areas are clamped to.
-
-    images  (subjects or 1, cases, pixels)
-    labels  (cases,), shown as the presentation does, or not at all
-    """
-    if presentation.labels == "none":
-        return presentation.plain(images), {}
-    return presentation.labelled(images, labels[None, :, None])
-
-
 def measure(
     engine: RateEngine,
     state: RateState,
@@ -101,7 +90,7 @@ def measure(
     size = max(1, ROWS_AT_ONCE // len(subjects))
     shown = []
     for some, true in zip(images[:MEASURED].split(size), labels[:MEASURED].split(size), strict=True):
-        shown.append(as_real(presentation, some[None].to(engine.device), true.to(engine.device)))
+        shown.append(presentation.real(some[None].to(engine.device), true.to(engine.device)))
     pulsed = {area: _pulsed(engine, area, seed, subjects) for area in engine.areas}
     parts = []
     for clamped, context in shown:

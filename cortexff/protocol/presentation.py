@@ -60,6 +60,12 @@ class Presentation:
             return self.plain(images), {self.context: shown}
         return {self.retina: pixels.labelled(images, shown)}, {}
 
+    def real(self, images: Tensor, labels: Tensor) -> tuple[Activity, Activity]:
+        """Images as real data, one version each: with their labels (cases,), or without where none are shown."""
+        if self.labels == "none":
+            return self.plain(images), {}
+        return self.labelled(images, labels[None, :, None])
+
     def every_label(self, images: Tensor) -> tuple[Activity, Activity]:
         """Images with each of the labels, as versions."""
         return self.labelled(images, torch.arange(self.classes, device=images.device).view(1, 1, -1))

@@ -71,7 +71,7 @@ def measured(protocol: Protocol, condition: str | None = None) -> dict[str, Vari
     of_labels = HYBRID_VARIABLES if protocol.stimuli.labels == "none" else VARIABLES
     found = dict(BACKPROP_VARIABLES if protocol.learns_by_backprop else of_labels)
     for asked in protocol.measures if condition is None else protocol.measures_of(condition):
-        found |= MEASURES.get(asked) or {**physiology.VARIABLES, "weight_path": WEIGHT_PATH}
+        found |= {**MEASURES, "physiology": {**physiology.VARIABLES, "weight_path": WEIGHT_PATH}}[asked]
     # Updates and stage are coordinates, so that xarray plots against them.
     return {name: dataclasses.replace(variable, coordinates="update stage") for name, variable in found.items()}
 

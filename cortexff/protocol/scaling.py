@@ -39,9 +39,8 @@ def scale(
     steps    first and last step over which goodness is averaged
     updates  n, this one included
     """
-    if like.subjects != cohort.subjects:
-        like = like.select([like.subjects.index(subject) for subject in cohort.subjects])
-    then, now = (_goodness(engine, one, presentation, images, labels, steps) for one in (like, cohort))
+    both = (like.of(cohort.subjects), cohort)
+    then, now = (_goodness(engine, one, presentation, images, labels, steps) for one in both)
     for area in engine.areas:
         factor = (then[area] / now[area]).pow(0.5 / updates)
         factor = torch.where(torch.isfinite(factor) & (factor > 0), factor, torch.ones_like(factor))
@@ -55,8 +54,7 @@ def _goodness(
     engine: RateEngine, cohort: Cohort, present: Presentation, images: Tensor, labels: Tensor, steps: tuple[int, int]
 ) -> dict[str, Tensor]:
     """Area → mean goodness of all its blocks on real data, (subjects,)."""
-    some, true = images[None, :IMAGES].to(engine.device), labels[None, :IMAGES, None].to(engine.device)
-    clamped, context = present.labelled(some, true) if present.labels != "none" else (present.plain(some), {})
+    clamped, context = present.real(images[None, :IMAGES].to(engine.device), labels[:IMAGES].to(engine.device))
     percept = engine.look(cohort.state, clamped)
     trace = goodness_trace(engine, cohort.state, percept, context, engine.areas, steps=steps[1])
     return {area: window(of_area, steps).sum(-1).mean((1, 2)) for area, of_area in trace.items()}

@@ -35,7 +35,7 @@ def of_real_data(
     together: dict[str, list[np.ndarray]] = {area: [] for area in engine.areas}
     size = max(1, AT_ONCE // len(next(iter(state.biases.values()))))
     for some, true in zip(images[:MEASURED].split(size), labels[:MEASURED].split(size), strict=True):
-        shown = presentation.labelled(some[None].to(engine.device), true[None, :, None].to(engine.device))
+        shown = presentation.real(some[None].to(engine.device), true.to(engine.device))
         seen = engine.record(state, *shown)
         for area in engine.areas:
             spikes[area].append(seen.spikes[area][:, :, 0, begin:].cpu().numpy())

@@ -24,15 +24,14 @@ from cortexff.engines.rate import RateEngine
 from cortexff.engines.state import RateState
 from cortexff.errors import CortexffError
 from cortexff.log import Variable
-from cortexff.protocol.physiology import as_real
 from cortexff.protocol.presentation import Presentation
+from cortexff.protocol.probe import ROWS_AT_ONCE
 from cortexff.random_streams import generator
 from cortexff.stimuli.pixels import shuffled_pixels
 
 FOREPERIOD = (2, 10)  # frames, first and last of those drawn from; seconds in the human task (Basner et al. 2011)
 EVOKED = 4  # frames after the onset that are not in measures of activity: what an image evokes is common to all units
 UNITS = 50  # of an area, whose correlations are measured
-ROWS_AT_ONCE = 2000  # trials x subjects that run together: activity stays in the processor's caches
 VALUES_AT_ONCE = 2**25  # activities kept together, over units, frames, trials and subjects
 
 _AREA = ("probe", "subject", "area")
@@ -177,8 +176,8 @@ def measure(
     parts = []
     for trials in _chunks(engine, task):
         labels = task.labels[trials].to(engine.device)
-        _, context = as_real(presentation, task.images[None, trials].to(engine.device), labels)
-        frames = (as_real(presentation, frame.to(engine.device), labels)[0] for frame in task.film(trials))
+        _, context = presentation.real(task.images[None, trials].to(engine.device), labels)
+        frames = (presentation.real(frame.to(engine.device), labels)[0] for frame in task.film(trials))
         by_frame = torch.zeros(task.frames, len(task.subjects), len(labels), device=engine.device)
         traces = {area: watched[area].room(len(labels)) for area in engine.areas}
         for moment in engine.film(state, frames, context):
