@@ -1,6 +1,7 @@
 """One subject of a small recurrent net in plain numpy, to compare the engine's measures with."""
 
 import json
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -64,17 +65,20 @@ class Brain:
     """
 
     def __init__(self, state: RateState, place: int, alternating: bool = False, gain: float = 1.0) -> None:
-        self.weights = {name: w[place].double().numpy() for name, w in state.weights.items()}
+        self.weights = {name: w[place].double().cpu().numpy() for name, w in state.weights.items()}
         self.weights["retina→V1"] = gain * self.weights["retina→V1"]
-        self.biases = {area: b[place].double().numpy() for area, b in state.biases.items()}
+        self.biases = {area: b[place].double().cpu().numpy() for area, b in state.biases.items()}
         self.groups = [["V1"], ["V2"]] if alternating else [["V1", "V2"]]
 
     def pass_up(self, image: np.ndarray) -> dict[str, np.ndarray]:
         first = np.maximum(self.biases["V1"] + self.weights["retina→V1"] @ heard(image), 0)
         return {"V1": first, "V2": np.maximum(self.biases["V2"] + self.weights["V1→V2"] @ heard(first), 0)}
 
-    def watch(self, frames: np.ndarray, label: int, pulse: dict[str, np.ndarray] | None = None, at: int = 0) -> list:
+    def watch(
+        self, frames: Sequence[np.ndarray], label: int, pulse: dict[str, np.ndarray] | None = None, at: int = 0
+    ) -> list:
         """Activity of both areas after each frame; to that of step ``at`` a pulse is added."""
+        # All areas at once from what they heard the step before; or V1 first, and V2 from what it then says.
         activity, shown, steps = self.pass_up(frames[0]), np.eye(LABELS)[label], []
         for step, frame in enumerate(frames, start=1):
             for group in self.groups:

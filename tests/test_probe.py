@@ -2,9 +2,11 @@
 
 import json
 
+import brain_by_hand
 import numpy as np
 import pytest
 import torch
+from brain_by_hand import CLAMPED, LABELS, MODEL, PIXELS, heard
 
 from cortexff.engines.backprop import BackpropEngine
 from cortexff.engines.rate import RateDynamics, RateEngine, RateState
@@ -26,24 +28,8 @@ from cortexff.readout import SoftmaxState, start_softmax
 
 torch.set_num_threads(1)  # the arrays are tiny: threads would only cost time
 CUDA = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"))
-LABELS, PIXELS, CASES, STEPS = 4, 9, 12, (3, 5)
+CASES, STEPS = 12, (3, 5)
 SUBJECTS = [0, 2, 5]
-MODEL = {
-    "format": "cortexff-model/1",
-    "areas": {
-        "retina": {"role": "input", "units": PIXELS},
-        "V1": {"units": 8, "goodness": {"blocks": 2, "threshold": 1.5}},
-        "V2": {"units": 6, "goodness": {"measure": "mean_square", "threshold": 0.5, "temperature": 0.5}},
-        "label": {"role": "context", "units": LABELS},
-    },
-    "projections": [
-        {"from": "retina", "to": "V1"},
-        {"from": "V1", "to": "V2"},
-        {"from": "V2", "to": "V1", "kind": "top_down"},
-        {"from": "label", "to": "V2", "kind": "top_down"},
-    ],
-}
-CLAMPED = Presentation("context", "retina", "label", (3, 3), LABELS, blurs=2)
 BLOCKS = {"V1": 2, "V2": 1}
 
 
@@ -75,37 +61,17 @@ def found_by(engine: RateEngine, subjects=SUBJECTS):
 # ------------------------------------------------------------------------ one image, one label, in plain numpy
 
 
-def heard(activity: np.ndarray) -> np.ndarray:
-    return activity / np.sqrt(np.mean(activity**2)) if activity.any() else activity
-
-
-class Brain:
-    """One subject: its weights as float64."""
+class Brain(brain_by_hand.Brain):
+    """One subject with what it believes: its weights as float64."""
 
     def __init__(self, state: RateState, softmax: SoftmaxState, place: int, sign: float, alternating: bool) -> None:
-        self.weights = {name: w[place].double().cpu().numpy() for name, w in state.weights.items()}
-        self.biases = {area: b[place].double().cpu().numpy() for area, b in state.biases.items()}
+        super().__init__(state, place, alternating)
         self.softmax = softmax.weights[place].double().cpu().numpy()
-        self.sign, self.alternating = sign, alternating
-
-    def pass_up(self, image: np.ndarray) -> dict[str, np.ndarray]:
-        first = np.maximum(self.biases["V1"] + self.weights["retina→V1"] @ heard(image), 0)
-        return {"V1": first, "V2": np.maximum(self.biases["V2"] + self.weights["V1→V2"] @ heard(first), 0)}
+        self.sign = sign
 
     def settle(self, image: np.ndarray, label: int) -> list[dict[str, np.ndarray]]:
         """Activity of both areas after each of six steps."""
-        activity, steps = self.pass_up(image), []
-        shown = {"label": np.eye(LABELS)[label]}
-        for _ in range(6):
-            # All areas at once from what they heard the step before; or V1 first, and V2 from what it then says.
-            for group in [["V1"], ["V2"]] if self.alternating else [["V1", "V2"]]:
-                said = {area: heard(y) for area, y in {**activity, **shown, "retina": image}.items()}
-                for area in group:
-                    inputs = [name for name in self.weights if name.endswith(f"→{area}")]
-                    drive = sum(self.weights[name] @ said[name.split("→")[0]] for name in inputs) + self.biases[area]
-                    activity = {**activity, area: 0.3 * activity[area] + 0.7 * np.maximum(drive, 0)}
-            steps.append(activity)
-        return steps
+        return self.watch([image] * brain_by_hand.STEPS, label)
 
     def goodness(self, activity: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Of each block: sums of squares in V1, a mean square in V2."""
