@@ -29,8 +29,8 @@ from cortexff.stimuli.labels import hard_negatives, random_negatives
 
 def told_to_engine(settings: PlasticitySettings, factor: float = 1.0) -> Plasticity:
     """Plasticity as the engine takes it, its learning rate times a factor."""
-    told = settings.model_dump(exclude={"gradient"}) | {"learning_rate": settings.learning_rate * factor}
-    return Plasticity(**told | {"sleeping": None if settings.sleeping is None else tuple(settings.sleeping)})
+    told = settings.model_dump(exclude={"gradient"})
+    return Plasticity(**told | {"learning_rate": settings.learning_rate * factor})
 
 
 class Lessons:
@@ -77,7 +77,7 @@ class Lessons:
     def cases(self, protocol: Protocol, subject: int, age: int, stimuli: StageStimuli | None = None) -> np.ndarray:
         """Places of the training images that a subject of that age meets, (minibatch,)."""
         size, stimuli = protocol.stimuli.minibatch, stimuli or StageStimuli()
-        some = (tuple(stimuli.classes or ()), stimuli.remembered or 0)
+        some = (stimuli.classes or (), stimuli.remembered or 0)
         epoch, batch = divmod(age, max(1, len(self.pool(protocol.seed, subject, *some)) // size))
         return self.order(protocol.seed, subject, epoch, *some)[batch * size : (batch + 1) * size]
 
