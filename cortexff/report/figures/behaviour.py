@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 SESSIONS = {"frozen": GREY, "deprived": VERMILION, "recovered": GREEN}
 SESSION_WORDS = {"frozen": "before (frozen)", "deprived": "deprived", "recovered": "recovered"}
-FAILURES = {"lapse": "lapses", "omission": "omissions", "false_start": "false\nstarts"}
+FAILURES = {"lapse": "lapses", "omission": "omis-\nsions", "false_start": "false\nstarts"}
 LEARNING = {"encoding_rested": BLUE, "encoding_deprived": VERMILION}
 
 
@@ -54,7 +54,7 @@ def reaction_times(populations: Sequence[Population]) -> Figure | None:
             axes.axvline(0.5, color=GREY, linewidth=0.6, zorder=0)
             axes.set_xlim(-latest, watched)
             axes.tick_params(labelbottom=axes is column[2])
-        column[2].set_xlabel("Frames since the image appeared")
+        column[2].set_xlabel("Frames since onset")
         for axes, bound in zip(column[3:], BOUNDS, strict=True):
             _failures(axes, {name: session[bound].outcomes for name, session in sessions.items()})
             axes.tick_params(labelbottom=axes is column[4])
@@ -68,14 +68,23 @@ def reaction_times(populations: Sequence[Population]) -> Figure | None:
     for row, label in zip(panels, labels, strict=True):
         same_height(row, from_zero=True)
         row[0].set_ylabel(label)
+    for row in panels[3:]:  # the scale fits the subjects: few of them have wide intervals
+        ticks = [one for axes in row for one in axes.lines if one.get_marker() == "_"]
+        highest = max((float(one.get_ydata().max()) for one in ticks), default=0.0) or 1.0
+        for axes in row:
+            axes.set_ylim(-0.05 * highest, 1.1 * highest)
     figure.align_ylabels(panels[:, 0])
     used = [name for name in SESSIONS if any(name in p.courses for p in populations)]
     note = (
-        "Bold: mean over subjects; bands, bars: 95 % t interval. Lapse: no response, or later than twice the median "
-        "before. Offset and bound of evidence are those of before; normalized: noise gets the mean and SD it had then."
+        "Onset: the image appears. Bold: mean over subjects; bands, bars: 95 % t interval, cut at the axes. Lapse: no "
+        "response, or one later than twice the median before. Offset and bound of evidence are those of before; "
+        "normalized: noise gets the mean and SD it had then."
     )
     return finish(
-        figure, [bold(SESSION_WORDS[n], SESSIONS[n], marker="") for n in used], note, lost_in(populations, used)
+        figure,
+        [bold(SESSION_WORDS[n], SESSIONS[n], marker="") for n in used],
+        note,
+        lost_in(populations, used, "they do not respond"),
     )
 
 

@@ -17,8 +17,10 @@ from cortexff.plots.page import (
     THIN,
     VERMILION,
     draw_curve,
+    drawn_heights,
     from_zero_on,
     interval_of,
+    logarithmic,
     same_height,
 )
 from cortexff.protocol.table import PERCENT
@@ -37,7 +39,7 @@ from cortexff.report.figures.sheet import (
     shown,
     with_courses,
 )
-from cortexff.report.outcomes import DIVERGED_ERROR, SILENT, Measured
+from cortexff.report.outcomes import DIVERGED_ERROR, DIVERGED_GOODNESS, SILENT, Measured
 from cortexff.report.study import Population
 
 if TYPE_CHECKING:
@@ -96,7 +98,7 @@ def draw_laws(axes: Axes, updates: np.ndarray, values: np.ndarray) -> None:
     """The law of least AICc and the linear one, fitted to the mean over subjects where all are finite."""
     whole = np.isfinite(values).all(1)
     doses, mean = updates[whole], values[whole].mean(1)
-    if doses.size < 2:
+    if doses.size < 2 or np.ptp(mean) == 0:
         return
     fits = {name: laws.fit(name, doses, mean) for name in laws.MODELS}
     best = min(fits, key=lambda name: fits[name].aicc)
@@ -108,7 +110,8 @@ def draw_laws(axes: Axes, updates: np.ndarray, values: np.ndarray) -> None:
         return
     if best != "linear":
         axes.plot(dense, laws.predict(best, fits[best].parameters, dense), color="black", linewidth=1)
-    axes.text(0.04, 0.97, best.replace("_", " "), size=6.5, ha="left", va="top", transform=axes.transAxes)
+    place = {"y": 0.97, "va": "top"} if mean[-1] > mean[0] else {"y": 0.03, "va": "bottom"}  # where no curve begins
+    axes.text(s=best.replace("_", " "), x=0.04, size=6.5, transform=axes.transAxes, **place)
 
 
 def physiology(populations: Sequence[Population]) -> Figure | None:
@@ -135,7 +138,7 @@ def physiology(populations: Sequence[Population]) -> Figure | None:
         axes.axhline(0 if name == "weight_mean" else 100, color=GREY, linewidth=0.6, zorder=0)
         from_zero_on(axes, last)
         axes.set_title(label, size=7)
-        axes.locator_params(axis="y", nbins=5)
+        same_height([axes], from_zero=False)
     for axes in panels[:, 0]:
         axes.set_ylabel("% of before")
     for axes in [*panels[1, :3], panels[0, 3]]:
@@ -145,12 +148,12 @@ def physiology(populations: Sequence[Population]) -> Figure | None:
     return finish(figure, legend_of(populations), f"{READING} Mean over areas.", gaps)
 
 
-def draw_line(axes: Axes, updates: np.ndarray, values: np.ndarray, color: str, linestyle: str) -> None:
+def draw_line(axes: Axes, updates: np.ndarray, values: np.ndarray, color: str, linestyle: str, marker: str) -> None:
     """As ``draw_curve``, of a population that shares the panel with others."""
     means = [interval_of(row) for row in values]
     axes.fill_between(updates, [m.low for m in means], [m.high for m in means], color=color, alpha=0.2, linewidth=0)
     axes.plot(updates, values, color=color, **THIN)
-    axes.plot(updates, [m.mean for m in means], color=color, linestyle=linestyle, **BOLD)
+    axes.plot(updates, [m.mean for m in means], color=color, linestyle=linestyle, **(BOLD | {"marker": marker}))
 
 
 def survival(populations: Sequence[Population]) -> Figure | None:
@@ -177,6 +180,8 @@ def survival(populations: Sequence[Population]) -> Figure | None:
             axes.tick_params(labelbottom=axes is column[-1])
         column[3].axhline(1, color=GREY, linewidth=0.6, zorder=0)
         column[-1].set_xlabel("Updates awake")
+    for row in panels[2:]:
+        _same_decades(row)
     for row, label in zip(
         panels, ("Not diverged\n(%)", "Not silent\n(%)", "Rate\n(activity)", "Goodness of\nreal data / θ"), strict=True
     ):
@@ -186,8 +191,6 @@ def survival(populations: Sequence[Population]) -> Figure | None:
     for axes in panels[:2].flat:
         axes.set_ylim(-6, 106)
         axes.set_yticks([0, 50, 100])
-    for row in panels[2:]:
-        _same_decades(row)
     figure.align_ylabels(panels[:, 0])
     names = {
         "deprived": "log-sigmoid (eq. 1)",
@@ -195,10 +198,11 @@ def survival(populations: Sequence[Population]) -> Figure | None:
         "deprived_linear": "linear: never slows",
     }
     there = [name for name in LOSSES if any(name in p.courses for p in populations)]
-    note = (
-        f"{READING} Kaplan-Meier: diverged where not finite, goodness above 10⁶ θ or error of {DIVERGED_ERROR:.0%} or "
-        f"more; silent where fewer than {SILENT:.0%} of an area's units are active. Steps are drawn 1.5 % apart."
+    diverged = (
+        f"not finite, goodness above {DIVERGED_GOODNESS / 1e6:g} million θ or error ≥ {100 * DIVERGED_ERROR:.0f} %"
     )
+    silent = f"fewer than {100 * SILENT:.0f} % of an area's units are active"
+    note = f"{READING} Kaplan-Meier: diverged where {diverged}; silent where {silent}. Steps are drawn 1.5 % apart."
     return finish(figure, [bold(names[name], LOSSES[name]) for name in there], note, lost_in(populations, there))
 
 
@@ -210,10 +214,12 @@ def positive(values: np.ndarray) -> np.ndarray:
 def _same_decades(row: Sequence[Axes]) -> None:
     from matplotlib.ticker import LogLocator, NullLocator
 
-    heights = np.concatenate([np.ravel(one.get_ydata()).astype(float) for axes in row for one in axes.lines])
-    heights = heights[np.isfinite(heights) & (heights > 0)]
+    heights = drawn_heights(row)
+    heights = heights[heights > 0]
     low, high = (heights.min() / 1.6, heights.max() * 1.6) if heights.size else (0.1, 10)
-    for axes in row:
+    if high < 100 * low:
+        logarithmic(row, [lead * 10.0**power for power in range(-9, 9) for lead in (1, 2, 5)], low, high)
+    for axes in row if high >= 100 * low else ():
         axes.set_yscale("log", nonpositive="clip")
         axes.set_ylim(low, high)
         axes.yaxis.set_major_locator(LogLocator(numticks=5))

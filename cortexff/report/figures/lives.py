@@ -46,17 +46,19 @@ LOCAL = {"control": BLUE, "local_sleep": GREEN, "deprived": VERMILION}
 
 def raster(populations: Sequence[Population]) -> Figure | None:
     """Who lived how: phases from the fork on, and within each condition, with its probes."""
-    by_reach = sorted(populations, key=lambda population: len(population.courses))
-    protocols = list({population.about["settings"]: population for population in by_reach}.values())
-    rows = {p.name: [c for c in p.courses if lived(p, c)] for p in protocols}
-    protocols = [population for population in protocols if rows[population.name]]
-    if not protocols:
+    alike: list[list[Population]] = []  # those whose lives are among the first one's
+    for population in sorted(populations, key=lambda one: -len(_lives(one))):
+        group = next((group for group in alike if _lives(population) <= _lives(group[0])), None)
+        if group is not None:
+            group.append(population)
+        elif _lives(population):
+            alike.append([population])
+    if not alike:
         return None
-    counts = [len(rows[population.name]) for population in protocols]
-    figure = page(sum(counts) * 0.15 + 0.45 * len(counts) + 0.7)
-    panels = figure.subplots(len(counts), 2, squeeze=False, gridspec_kw={"height_ratios": counts})
-    for (whole, own), population in zip(panels, protocols, strict=True):
-        names = rows[population.name]
+    rows = [[name for name in group[0].courses if lived(group[0], name)] for group in alike]
+    figure = page(sum(map(len, rows)) * 0.15 + 0.45 * len(rows) + 0.7)
+    panels = figure.subplots(len(rows), 2, squeeze=False, gridspec_kw={"height_ratios": list(map(len, rows))})
+    for (whole, own), names, (population, *others) in zip(panels, rows, alike, strict=True):
         longest, last = 1, 1
         for place, name in enumerate(names):
             begun = 0
@@ -74,15 +76,30 @@ def raster(populations: Sequence[Population]) -> Figure | None:
         from_zero_on(own, last)
         whole.set_xlabel("Updates since the fork, at the end of development")
         own.set_xlabel("Updates of the condition; ticks: probes")
-        if len(protocols) > 1:
-            whole.set_title(population.about["preset"], size=7, weight="bold", loc="left")
+        if len({one.about["preset"] for one in populations}) > 1:
+            presets = dict.fromkeys(one.about["preset"] for one in (population, *others))
+            whole.set_title(", ".join(presets), size=7, weight="bold", loc="left")
     from matplotlib.patches import Patch
 
-    used = {s for p in protocols for c in rows[p.name] for s, _, _ in _stretches(p, c)}
+    used = {
+        phase
+        for names, group in zip(rows, alike, strict=True)
+        for c in names
+        for phase, _, _ in _stretches(group[0], c)
+    }
     handles = [Patch(color=colour, label=PHASE_WORDS[phase]) for phase, colour in PHASES.items() if phase in used]
     return finish(
         figure, handles, "A condition begins where another one ended, with the same images in the same order."
     )
+
+
+def _lives(population: Population) -> set[tuple[object, ...]]:
+    """What tells the conditions of populations apart: name, phases from the fork on, and probes."""
+    return {
+        (name, *(tuple(_stretches(population, c)) for c in lived(population, name)), tuple(course.updates))
+        for name, course in population.courses.items()
+        if lived(population, name)
+    }
 
 
 def _stretches(population: Population, condition: str) -> list[tuple[str, int, int]]:
@@ -126,24 +143,22 @@ def controls(populations: Sequence[Population]) -> Figure | None:
     panels = figure.subplots(1, len(OUTCOMES), sharey=True)
     for axes, (name, (label, least)) in zip(panels, OUTCOMES.items(), strict=True):
         forest(axes, populations, conditions, lambda p, c, name=name: against_control(p, c, name))
-        axes.set_xlabel(f"{label}")
+        axes.set_xlabel(label)
         _symmetric(axes, least)
     panels[0].set_yticklabels([words(condition) for condition in conditions])
-    note = (
-        f"{MARKS} Change within subjects against the control at the same number of updates; symmetric logarithmic axes."
-    )
+    note = f"{MARKS} Change within subjects against the control at as many updates, or its last. Axes: linear near 0."
     return finish(figure, legend_of(populations), note, lost_in(populations, conditions))
 
 
 def _symmetric(axes: Axes, least: float) -> None:
-    low, high = axes.dataLim.intervalx
+    low, high = axes.get_xlim()
     axes.set_xscale("symlog", linthresh=least, linscale=0.7)
     powers = [least * 10**power for power in range(6)]
     ticks = [*(-tick for tick in reversed(powers) if tick <= max(-low, least)), 0.0]
     ticks += [tick for tick in powers if tick <= max(high, least)]
     axes.set_xticks(ticks, labels=[f"{tick:+g}".replace("-", "−") if tick else "0" for tick in ticks])
     axes.set_xticks([], minor=True)
-    axes.set_xlim(min(low * 1.5, -1.2 * least), max(high * 1.5, 1.2 * least))
+    axes.set_xlim(min(low * 1.2, -1.2 * least), max(high * 1.2, 1.2 * least))
 
 
 def lives(population: Population) -> list[str]:

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SIGN_COLOURS = {"max": VERMILION, "min": BLUE, "mixed": PURPLE}
-LINES = "-", "--", ":"  # of populations with the same sign
-READING = "Thin lines: subjects; bold: their mean; band: its 95 % t interval."
-MARKS = "Ticks: subjects; diamond: their mean; bar: its 95 % t interval."
+LINES = ("-", "o"), ("--", "s"), (":", "^")  # and marks, of populations with the same sign
+READING = "Thin lines: subjects; bold: their mean; band: its 95 % t interval, cut at the axes."
+MARKS = "Ticks: subjects; mark: their mean; bar: its 95 % t interval, cut at the axes."
 IN_PERCENT = (*PERCENT, "fp_by_label", "err_by_label")
 AXIS = {
     "fp_neg": "Wrong labels\ncalled real (%)",
@@ -35,6 +35,7 @@ AXIS = {
     "miss": "Real data\nmissed (%)",
     "sleep_drive": "Sleep drive\nE[p(x⁻)]",
 }
+LETTERS = 140  # that stand side by side on a page
 LINE = 0.125  # inches, of a note
 
 
@@ -97,39 +98,39 @@ def grid(populations: Sequence[Population], rows: int, height: float) -> tuple[F
 
 def heading(population: Population, beside: int = 1) -> str:
     """A population's name, the sign of its goodness where the name does not say it, and its subjects."""
-    name = population.name.replace(", ", ",\n") if beside > 3 else population.name
+    name = population.name.replace(", ", ",\n") if beside > 4 else population.name
     sign = "" if population.sign in population.name else f"{population.sign} goodness\n"
     return f"{name}\n{sign}n = {population.subjects}"
 
 
 def line(population: Population, populations: Sequence[Population]) -> dict[str, str]:
-    """Colour and kind of a population's line: a colour for each sign, a kind for each of the same sign."""
-    alike = [other.name for other in populations if other.sign == population.sign]
-    return {"color": SIGN_COLOURS[population.sign], "linestyle": LINES[alike.index(population.name) % len(LINES)]}
+    """How a population's line looks: a colour for each sign, a kind of line and of mark for each of the same sign."""
+    alike = [other for other in populations if other.sign == population.sign]
+    kind, mark = LINES[next(place for place, other in enumerate(alike) if other is population) % len(LINES)]
+    return {"color": SIGN_COLOURS[population.sign], "linestyle": kind, "marker": mark}
 
 
-def bold(label: str, colour: str, **how: object) -> Artist:
+def bold(label: str, color: str, **how: object) -> Artist:
     """An entry of a legend for a mean over subjects."""
     from matplotlib.lines import Line2D
 
-    return Line2D([], [], label=label, color=colour, **(BOLD | how))
+    return Line2D([], [], label=label, color=color, **(BOLD | how))
 
 
 def legend_of(populations: Sequence[Population]) -> list[Artist]:
     """An entry for each population, where they share panels."""
-    return [
-        bold(p.name, line(p, populations)["color"], linestyle=line(p, populations)["linestyle"]) for p in populations
-    ]
+    return [bold(f"{p.name}, n = {p.subjects}", **line(p, populations)) for p in populations]
 
 
 def finish(figure: Figure, handles: Sequence[Artist], *notes: str) -> Figure:
     """Legend above, notes below."""
     if handles:
-        longest = max(len(handle.get_label()) for handle in handles)
-        figure.legend(
-            handles=handles, loc="outside upper center", ncols=max(1, min(len(handles), 110 // (longest + 6)))
-        )
-    lines = [wrapped for note in notes if note for wrapped in textwrap.wrap(note, 140)]
+        lengths = [len(handle.get_label()) + 9 for handle in handles]
+        abreast = len(handles) if sum(lengths) < LETTERS else max(1, LETTERS // max(lengths))
+        figure.legend(handles=handles, loc="outside upper center", ncols=abreast)
+    lines = [
+        wrapped for note in notes if note for wrapped in textwrap.wrap(note.replace(" %", "\u00a0%"), LETTERS + 10)
+    ]
     height = figure.get_figheight()
     bottom = (0.05 + LINE * len(lines)) / height
     figure.get_layout_engine().set(rect=(0, bottom, 1, 1 - bottom), h_pad=0.03, w_pad=0.03)
@@ -138,25 +139,24 @@ def finish(figure: Figure, handles: Sequence[Artist], *notes: str) -> Figure:
     return figure
 
 
-def lost_in(populations: Iterable[Population], conditions: Iterable[str], metric: str = "err_goodness") -> str:
-    """How many subjects have no finite value at some probe of a condition; nothing where all have."""
+def lost_in(populations: Iterable[Population], conditions: Iterable[str], so: str = "means have gaps") -> str:
+    """How many subjects have no finite value at some probe of a condition, and what follows; nothing where all have."""
     found = []
     conditions = list(dict.fromkeys(conditions))
     for population in populations:
         for name in (name for name in conditions if name in population.courses):
-            lost = int(np.isnan(shown(population.courses[name], metric)).any(0).sum())
+            lost = int(np.isnan(shown(population.courses[name], "err_goodness")).any(0).sum())
             if lost:
                 found.append(f"{population.name} {name} {lost} of {population.subjects}")
-    return f"Without a finite value at some probe, so with gaps in means: {'; '.join(found)}." if found else ""
+    return f"Without a finite value at some probe ({so}): {'; '.join(found)}." if found else ""
 
 
-def draw_dot(axes: Axes, height: float, values: np.ndarray, colour: str, faint: bool = True) -> None:
-    """A row of a forest plot: ticks of the subjects, a diamond for their mean and a bar for its interval."""
+def draw_dot(axes: Axes, height: float, values: np.ndarray, color: str, marker: str) -> None:
+    """A row of a forest plot: ticks of the subjects, a mark for their mean and a bar for its interval."""
     found = interval_of(values)
-    if faint:
-        axes.plot(values, [height] * len(values), "|", color=colour, markersize=4, markeredgewidth=0.4, alpha=0.5)
-    axes.plot([found.low, found.high], [height, height], color=colour, linewidth=1.0)
-    axes.plot([found.mean], [height], "D", color=colour, markersize=3)
+    axes.plot(values, [height] * len(values), "|", color=color, markersize=4, markeredgewidth=0.4, alpha=0.5)
+    axes.plot([found.low, found.high], [height, height], color=color, linewidth=1.0)
+    axes.plot([found.mean], [height], marker, color=color, markersize=3)
 
 
 def forest(
@@ -166,12 +166,17 @@ def forest(
     values: Callable[[Population, str], np.ndarray | None],
 ) -> None:
     """A row for each condition, the first on top, with a dot for each population that has values."""
+    seen = [0.0]
     for place, condition in enumerate(conditions):
         for number, population in enumerate(populations):
             found = values(population, condition)
             if found is not None:
+                looks = line(population, populations)
                 height = -place - (number - (len(populations) - 1) / 2) * 0.75 / len(populations)
-                draw_dot(axes, height, found, SIGN_COLOURS[population.sign])
+                draw_dot(axes, height, found, looks["color"], looks["marker"])
+                seen += list(found[np.isfinite(found)])
+    margin = 0.06 * np.ptp(seen) or 0.5
+    axes.set_xlim(min(seen) - margin, max(seen) + margin)  # of the subjects: few of them have wide intervals
     axes.axvline(0, color=GREY, linewidth=0.6, zorder=0)
     axes.set_yticks([-place for place in range(len(conditions))], labels=[])
     axes.set_ylim(0.6 - len(conditions), 0.6)

@@ -21,6 +21,7 @@ from cortexff.plots.page import (
     draw_mark,
     from_zero_on,
     interval_of,
+    logarithmic,
     same_height,
 )
 from cortexff.protocol.schedule import StageStimuli
@@ -100,7 +101,7 @@ def process_s(populations: Sequence[Population]) -> Figure | None:
         bold("saturating curve, fitted to the mean", "black", marker="", linewidth=1),
     ]
     note = f"{READING} τ: time constant of the mean, and of the subjects their mean [95 % interval] where all tell it."
-    return finish(figure, handles, note, lost_in(populations, ("deprived", "recovered", "overslept"), "sleep_drive"))
+    return finish(figure, handles, note, lost_in(populations, ("deprived", "recovered", "overslept")))
 
 
 def _saturating(axes: Axes, updates: np.ndarray, values: np.ndarray, fit: object) -> None:
@@ -115,7 +116,7 @@ def _saturating(axes: Axes, updates: np.ndarray, values: np.ndarray, fit: object
             axes.plot(dense, laws.predict("saturating", curve.parameters, dense), color="black", linewidth=1)
             text = f"τ = {of_mean:.3g} updates"
             if np.isfinite(of_each.low):
-                text += f"\n{of_each.mean:.3g} [{of_each.low:.3g}, {of_each.high:.3g}]"
+                text += f"\n{of_each.mean:.3g} [{of_each.low:.3g}, {of_each.high:.3g}]".replace("-", "−")
     falls = fit is fit_sleep
     place = {"x": 0.97, "ha": "right"} if falls else {"x": 0.03, "ha": "left"}
     axes.text(s=text, y=0.97, va="top", size=6.5, transform=axes.transAxes, **place)
@@ -142,13 +143,11 @@ def recovery(populations: Sequence[Population]) -> Figure | None:
                 interval_of(100 - start if name == "hit" else start).mean, color=GREY, linewidth=0.9, linestyle="--"
             )
         column[2].set_xlabel("Updates of sleep")
-        if several:
-            _needs(column[3], population, colours)
     for row, (name, label) in zip(panels, OUTCOMES.items(), strict=False):
         same_height(row, from_zero=name != "dprime")
         row[0].set_ylabel(label)
     if several:
-        panels[3, 0].set_ylabel("Sleep need\n(updates)")
+        _needs(panels[3], populations, colours)
     figure.align_ylabels(panels[:, 0])
     handles = [bold(f"after {dose} updates awake", colours[dose]) for dose in amounts]
     handles.append(bold("before deprivation", GREY, marker="", linewidth=0.9, linestyle="--"))
@@ -184,28 +183,34 @@ def through_sleep(population: Population, line: Sequence[str], metric: str) -> t
     return updates[updates >= begun] - begun, values[updates >= begun]
 
 
-def _needs(axes: Axes, population: Population, colours: dict[int, str]) -> None:
+def _needs(row: Sequence[Axes], populations: Sequence[Population], colours: dict[int, str]) -> None:
     """Sleep need of each subject after each time awake; ▲ and a number: subjects that need more than was watched."""
-    found, drawn = needs([Measured(population)]), []
-    for one in found:
-        colour = colours.get(one.awake, GREY)
-        known = one.need.updates[np.isfinite(one.need.updates) & (one.need.updates > 0)]
-        if known.size:
-            draw_mark(axes, one.awake, known, colour)
-        if count := int(one.need.censored.sum()):
-            axes.plot([one.awake], [one.slept], "^", color=colour, markersize=4)
-            axes.text(one.awake, one.slept, f"  {count}", size=6.5, va="center")
-        drawn += [*known, *([one.slept] if count else [])]
-    exponent = need_exponent(found)
-    if exponent is not None:
-        text = f"exponent {exponent.mean:.2f} [{exponent.low:.2f}, {exponent.high:.2f}]"
-        axes.text(0.03, 0.97, text, size=6.5, va="top", transform=axes.transAxes)
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    if drawn:
-        axes.set_xlim(min(one.awake for one in found) / 2, max(one.awake for one in found) * 2)
-        axes.set_ylim(min(drawn) / 2, max(drawn) * 4)
-    axes.set_xlabel("Updates awake")
+    times, amounts = list(colours), []
+    for axes, population in zip(row, populations, strict=True):
+        found = needs([Measured(population)])
+        for one in found:
+            colour = colours.get(one.awake, GREY)
+            known = one.need.updates[np.isfinite(one.need.updates) & (one.need.updates > 0)]
+            if known.size:
+                draw_mark(axes, one.awake, known, colour)
+            if count := int(one.need.censored.sum()):
+                axes.plot([one.awake], [one.slept], "^", color=colour, markersize=4)
+                axes.text(one.awake, one.slept, f" {count}", size=6.5, va="bottom")
+            amounts += [*known, *([one.slept] if count else [])]
+        exponent = need_exponent(found)
+        if exponent is not None:
+            bounds = f"\n[{exponent.low:.2f}, {exponent.high:.2f}]" if np.isfinite(exponent.low) else ""
+            text = f"exponent {exponent.mean:.2f}{bounds}"
+            axes.text(0.03, 0.97, text, size=6.5, va="top", transform=axes.transAxes)
+        axes.set_xscale("log")
+        axes.set_xlim(min(times) / 2, max(times) * 3)
+        axes.set_xticks([], minor=True)
+        axes.set_xlabel("Updates awake")
+        axes.tick_params(labelleft=axes is row[0])
+    low, high = (min(amounts) / 1.5, max(amounts) * 6) if amounts else (1, 10)  # with room for what is written above
+    ticks = [lead * 10**power for power in range(6) for lead in ((1, 2, 5) if high < 100 * low else (1,))]
+    logarithmic(row, ticks, low, high)
+    row[0].set_ylabel("Sleep need\n(updates)")
 
 
 def chronic(populations: Sequence[Population]) -> Figure | None:
