@@ -55,7 +55,9 @@ PHYSIOLOGY = {
     "energy": "Energy",
     "weight_mean": "Change of the mean\nweight (1/1000)",
     "dimensionality": "Dimensions\nof activity",
+    "active_frac": "Share of units\nthat are active",
 }
+LAW_WORDS = {"hill": "Hill", "threshold_linear": "threshold, linear"}
 LOSSES = {
     "deprived": VERMILION,
     "deprived_hinge": GREEN,
@@ -81,7 +83,9 @@ def dose_response(populations: Sequence[Population]) -> Figure | None:
             axes.tick_params(labelbottom=axes is column[-1])
         column[-1].set_xlabel("Updates awake")
     for row, name in zip(panels, OUTCOMES, strict=True):
-        same_height(row, from_zero=name in PERCENT)
+        # Low activity is what noise evokes: the signs of goodness differ too much in it for one scale.
+        for alike in [[axes] for axes in row] if name == "fp_noise" else [row]:
+            same_height(alike, from_zero=name in PERCENT)
         row[0].set_ylabel(AXIS[name])
     figure.align_ylabels(panels[:, 0])
     handles = [
@@ -111,7 +115,7 @@ def draw_laws(axes: Axes, updates: np.ndarray, values: np.ndarray) -> None:
     if best != "linear":
         axes.plot(dense, laws.predict(best, fits[best].parameters, dense), color="black", linewidth=1)
     place = {"y": 0.97, "va": "top"} if mean[-1] > mean[0] else {"y": 0.03, "va": "bottom"}  # where no curve begins
-    axes.text(s=best.replace("_", " "), x=0.04, size=6.5, transform=axes.transAxes, **place)
+    axes.text(s=LAW_WORDS.get(best, best), x=0.04, size=6.5, transform=axes.transAxes, **place)
 
 
 def physiology(populations: Sequence[Population]) -> Figure | None:
@@ -122,7 +126,7 @@ def physiology(populations: Sequence[Population]) -> Figure | None:
     figure = page(4.4)
     panels = figure.subplots(2, 4)
     missing = 0
-    for axes, (name, label) in zip(panels.flat, PHYSIOLOGY.items(), strict=False):
+    for axes, (name, label) in zip(panels.flat, PHYSIOLOGY.items(), strict=True):
         last = 1
         for population in populations:
             longest = "deprived_longer" if "deprived_longer" in population.courses else "deprived"
@@ -141,9 +145,8 @@ def physiology(populations: Sequence[Population]) -> Figure | None:
         same_height([axes], from_zero=False)
     for axes in panels[:, 0]:
         axes.set_ylabel("% of before")
-    for axes in [*panels[1, :3], panels[0, 3]]:
+    for axes in panels[1]:
         axes.set_xlabel("Updates awake")
-    panels[1, 3].set_axis_off()
     gaps = f"{missing} curves of subjects have gaps: no gain up to 100 is excessive, or not finite." if missing else ""
     return finish(figure, legend_of(populations), f"{READING} Mean over areas.", gaps)
 
