@@ -183,14 +183,14 @@ def survival(populations: Sequence[Population]) -> Figure | None:
             axes.tick_params(labelbottom=axes is column[-1])
         column[3].axhline(1, color=GREY, linewidth=0.6, zorder=0)
         column[-1].set_xlabel("Updates awake")
-    for row in panels[2:]:
-        _same_decades(row)
+    for axes in panels[2:].flat:
+        _decades(axes)
     for row, label in zip(
         panels, ("Not diverged\n(%)", "Not silent\n(%)", "Rate\n(activity)", "Goodness of\nreal data / θ"), strict=True
     ):
         row[0].set_ylabel(label)
         for axes in row:
-            axes.tick_params(labelleft=axes is row[0])
+            axes.tick_params(labelleft=axes is row[0] or row[0] in panels[2:, 0])
     for axes in panels[:2].flat:
         axes.set_ylim(-6, 106)
         axes.set_yticks([0, 50, 100])
@@ -214,16 +214,17 @@ def positive(values: np.ndarray) -> np.ndarray:
     return np.where(values > 0, values, np.nan)
 
 
-def _same_decades(row: Sequence[Axes]) -> None:
+def _decades(axes: Axes) -> None:
+    """A logarithmic scale of the panel's own: what explodes and what fades would not be seen on one."""
     from matplotlib.ticker import LogLocator, NullLocator
 
-    heights = drawn_heights(row)
+    heights = drawn_heights([axes])
     heights = heights[heights > 0]
     low, high = (heights.min() / 1.6, heights.max() * 1.6) if heights.size else (0.1, 10)
     if high < 100 * low:
-        logarithmic(row, [lead * 10.0**power for power in range(-9, 9) for lead in (1, 2, 5)], low, high)
-    for axes in row if high >= 100 * low else ():
-        axes.set_yscale("log", nonpositive="clip")
-        axes.set_ylim(low, high)
-        axes.yaxis.set_major_locator(LogLocator(numticks=5))
-        axes.yaxis.set_minor_locator(NullLocator())
+        logarithmic([axes], [lead * 10.0**power for power in range(-9, 9) for lead in (1, 2, 5)], low, high)
+        return
+    axes.set_yscale("log", nonpositive="clip")
+    axes.set_ylim(low, high)
+    axes.yaxis.set_major_locator(LogLocator(numticks=5))
+    axes.yaxis.set_minor_locator(NullLocator())
