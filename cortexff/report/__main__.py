@@ -53,15 +53,13 @@ def report(results: Sequence[Path], out: Path, say: Callable[[str], None] = lamb
     from cortexff.report.outcomes import Measured
 
     say("reading")
-    populations = [population for path in results for population in _deprived(path)] if len(results) == 1 else None
-    populations = populations or _together(results)
+    populations = _deprived(results)
     out.mkdir(parents=True, exist_ok=True)
     studies = [Measured(population) for population in populations]
     findings = Findings(studies, say)
-    predicted = predictions.preregistration(populations[0].about["protocol_name"])
+    predicted = predictions.preregistration()
     judged = predictions.judge(findings, predicted) if predicted else []
-    say("drawing figures")
-    pictures = list(_pictures(populations, out))
+    pictures = list(_pictures(populations, out, say))
     say("writing tables")
     written = [table.write(out) for table in page.all_tables(findings, judged).values()]
     trials = tables.of_trials(studies)
@@ -73,31 +71,26 @@ def report(results: Sequence[Path], out: Path, say: Callable[[str], None] = lamb
     return index
 
 
-def _together(results: Sequence[Path]) -> list[Population]:
+def _deprived(results: Sequence[Path]) -> list[Population]:
+    """The populations that were deprived of sleep; of every file there is one."""
+    from cortexff.report.predictions import PROTOCOL
     from cortexff.report.study import read
 
+    populations = read(results)
     for path in results:
-        _deprived(path)
-    return [population for population in read(results) if _is_deprived(population)]
-
-
-def _deprived(path: Path) -> list[Population]:
-    from cortexff.report.study import read
-
-    populations = read([path])
-    found = [population for population in populations if _is_deprived(population)]
-    if not found:
-        there = ", ".join(dict.fromkeys(name for one in populations for name in one.courses)) or "none that is over"
-        words = f"{path}: has no conditions 'control' and 'deprived' (found: {there})"
-        raise CortexffError(f"{words}: give results of protocol sleep_deprivation")
-    return found
+        mine = [population for population in populations if population.path == path]
+        if not any(map(_is_deprived, mine)):
+            there = ", ".join(dict.fromkeys(name for one in mine for name in one.courses)) or "none that is over"
+            words = f"{path}: has no conditions 'control' and 'deprived' (found: {there})"
+            raise CortexffError(f"{words}: give results of protocol {PROTOCOL}")
+    return [population for population in populations if _is_deprived(population)]
 
 
 def _is_deprived(population: Population) -> bool:
     return {"control", "deprived"} <= population.courses.keys()
 
 
-def _pictures(populations: list[Population], out: Path) -> Iterator[Picture]:
+def _pictures(populations: list[Population], out: Path, say: Callable[[str], None]) -> Iterator[Picture]:
     """Draw what the populations have data for, as SVG and PNG in the folder."""
     from matplotlib import rc_context
 
@@ -107,6 +100,7 @@ def _pictures(populations: list[Population], out: Path) -> Iterator[Picture]:
 
     with rc_context(STYLE):
         for stem, (title, draw) in FIGURES.items():
+            say(f"drawing {stem}")
             figure = draw(populations)
             if figure is None:
                 continue

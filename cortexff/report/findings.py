@@ -5,7 +5,6 @@ Every comparison is within subjects: the same network, with the same images in t
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,7 +20,7 @@ from cortexff.report.study import Course, Population
 CONTROL, DEPRIVED, ROOT = "control", "deprived", "development"
 PROPER = {  # condition → what it is compared with, where that does not follow from where it began
     "control": (BEFORE,),
-    "deprived": (CONTROL, BEFORE),
+    **dict.fromkeys(("deprived_10", "deprived_100", "deprived"), (CONTROL, BEFORE)),
     "banked": (DEPRIVED, CONTROL),
     "young_deprived": ("young_control",),
     "encoding_deprived": ("encoding_rested",),
@@ -186,23 +185,44 @@ class Survival:
 
 
 class Findings:
-    """All that was found in some populations."""
+    """All that was found in some populations; each part is worked out when it is first asked for."""
 
     def __init__(self, studies: Sequence[Measured], say: Callable[[str], None] = lambda text: None) -> None:
-        """Work all of it out.
+        """Work nothing out yet.
 
-        say  told what comes next
+        say  told what is worked out next
         """
-        self.studies = list(studies)
-        say("comparing conditions")
-        self.contrasts = contrasts(self.studies)
-        say("fitting dose-response curves")
-        self.responses = responses(self.studies)
-        say("fitting courses of wake and sleep")
-        self.process = process(self.studies)
-        self.needs = needs(self.studies)
-        self.recoveries = recoveries(self.studies)
-        self.survivals = survivals(self.studies)
+        self.studies, self._say = list(studies), say
+
+    @cached_property
+    def contrasts(self) -> list[Contrast]:
+        for one in self.studies:
+            self._say(f"reaction times of {one.name}")
+            _ = one.reaction_times
+        self._say("comparing conditions")
+        return contrasts(self.studies)
+
+    @cached_property
+    def responses(self) -> list[Response]:
+        self._say("fitting dose-response curves")
+        return responses(self.studies)
+
+    @cached_property
+    def process(self) -> list[ProcessS]:
+        return process(self.studies)
+
+    @cached_property
+    def needs(self) -> list[Need]:
+        return needs(self.studies)
+
+    @cached_property
+    def recoveries(self) -> list[Recovery]:
+        self._say("comparing kinds of sleep")
+        return recoveries(self.studies)
+
+    @cached_property
+    def survivals(self) -> list[Survival]:
+        return survivals(self.studies)
 
     def contrast(self, population: str, condition: str, reference: str, outcome: str) -> Contrast | None:
         """A comparison; None where it was not made."""
@@ -215,11 +235,9 @@ class Findings:
 
     def only(self, names: Sequence[str]) -> Findings:
         """The part that is about some populations; p stay adjusted over all."""
-        part = copy.copy(self)
-        part.__dict__.pop("_by_name", None)
-        part.studies = [one for one in self.studies if one.name in names]
+        part = Findings([one for one in self.studies if one.name in names])
         for kind in ("contrasts", "responses", "process", "needs", "recoveries", "survivals"):
-            setattr(part, kind, [one for one in getattr(self, kind) if one.population in names])
+            part.__dict__[kind] = [one for one in getattr(self, kind) if one.population in names]
         return part
 
     @cached_property
@@ -378,7 +396,8 @@ def needs(studies: Sequence[Measured], outcome: str = "fp_neg") -> list[Need]:
 
 def need_exponent(needs: Sequence[Need]) -> Interval | None:
     """Slope of log need on log time awake, of one population; None where fewer than two times have uncensored needs."""
-    usable = sorted((one for one in needs if not one.need.censored.any()), key=lambda one: one.awake)
+    by_time = {one.awake: one for one in needs if not one.need.censored.any()}
+    usable = [by_time[time] for time in sorted(by_time)]
     if len(usable) < 2:
         return None
     values = np.stack([one.need.updates for one in usable], axis=1)

@@ -21,7 +21,7 @@ BOUNDS = ("absolute", "normalized")
 BEFORE = "frozen"  # the condition without plasticity: subjects as they were when the others began
 DIVERGED_ERROR = 0.8  # error from which on a network counts as lost, with ten labels
 DIVERGED_GOODNESS = 1e6  # thresholds, of mean goodness on real data
-SILENT = 0.05  # active fraction below which an area counts as silent
+SILENT = 0.1  # of the mean rate with which a condition began; below, a network counts as silent
 SD_SHARE = 0.5  # of the subjects' standard deviation: a change smaller than that would not matter
 
 
@@ -229,12 +229,13 @@ class Measured:
 
     @cached_property
     def silence(self) -> dict[str, Lifetimes]:
-        """Condition → until fewer than 5 % of the units of an area are active with real data."""
+        """Condition → until the mean rate is below a tenth of what it was when the condition began."""
         found = {}
         for name, course in self.courses.items():
-            if "active_frac" in course.found:
+            if "rate" in course.found:
+                rate = course.of("rate")
                 with np.errstate(invalid="ignore"):
-                    found[name] = _lifetimes(course, (course.found["active_frac"] < SILENT).any(-1))
+                    found[name] = _lifetimes(course, rate < SILENT * rate[0])
         return found
 
     def _diverged(self, course: Course) -> np.ndarray:

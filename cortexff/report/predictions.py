@@ -26,6 +26,7 @@ from cortexff.report.words import estimate, number
 from cortexff.resources import PREREGISTRATION, find
 
 CONFIRMED, REFUTED, UNDECIDED, NOT_TESTED = "confirmed", "refuted", "undecided", "not tested"
+PROTOCOL = "sleep_deprivation"
 CHRONIC = ("chronic_1", "chronic_4", "chronic_16")
 KNOWN = 0.2  # error on new labels below which they count as known
 
@@ -53,9 +54,8 @@ class Row:
 
 @dataclass(frozen=True)
 class Preregistration:
-    """A file of predictions; raises CortexffError where it is none."""
+    """A file of predictions."""
 
-    text: str
     hash: str  # SHA-256 of the file
     predictions: list[Mapping[str, Any]]
 
@@ -63,20 +63,19 @@ class Preregistration:
 NONE = Judgement(NOT_TESTED)
 
 
-def preregistration(protocol: str) -> Preregistration | None:
-    """What was predicted of a protocol; None where nothing was."""
-    try:
-        path = find("protocols", protocol)
-    except CortexffError:
-        return None
-    path = path.with_name(f"{path.stem}{PREREGISTRATION}.yaml")
+def preregistration(path: Path | None = None) -> Preregistration | None:
+    """What was predicted; None where there is no such file.
+
+    path    of the file; that of protocol sleep_deprivation unless given
+    raises  CortexffError where it has no predictions
+    """
+    path = path or find("protocols", PROTOCOL).with_name(f"{PROTOCOL}{PREREGISTRATION}.yaml")
     if not path.is_file():
         return None
-    text = read_text(path)
-    written = parse(text, source=str(path))
+    written = parse(read_text(path), source=str(path))
     if not isinstance(written, Mapping) or not isinstance(written.get("predictions"), Sequence):
         raise CortexffError(f"{path}: has no list of predictions")
-    return Preregistration(text, hashlib.sha256(Path(path).read_bytes()).hexdigest(), list(written["predictions"]))
+    return Preregistration(hashlib.sha256(path.read_bytes()).hexdigest(), list(written["predictions"]))
 
 
 def judge(findings: Findings, registered: Preregistration) -> list[Row]:
@@ -95,16 +94,15 @@ def judge(findings: Findings, registered: Preregistration) -> list[Row]:
 
 
 def files(studies: Sequence[Measured]) -> dict[str, list[str]]:
-    """The populations of each results file, by the file's preset, with its seed where presets repeat."""
-    groups: dict[tuple, list[Measured]] = {}
+    """The populations of each results file, by its preset, or its path where presets repeat."""
+    groups: dict[Path, list[Measured]] = {}
     for one in studies:
-        about = one.population.about
-        groups.setdefault(tuple(str(about.get(key)) for key in ("preset", "seed", "started")), []).append(one)
-    presets = [key[0] for key in groups]
-    return {
-        key[0] if presets.count(key[0]) == 1 else f"{key[0]}, seed {key[1]}, {key[2]}": [one.name for one in group]
-        for key, group in groups.items()
-    }
+        groups.setdefault(one.population.path, []).append(one)
+    presets = [str(group[0].population.about.get("preset", "")) for group in groups.values()]
+    named = {}
+    for preset, (path, group) in zip(presets, groups.items(), strict=True):
+        named[preset if presets.count(preset) == 1 else str(path)] = [one.name for one in group]
+    return named
 
 
 def _all(parts: Iterator[tuple[str, Judgement]]) -> Judgement:
@@ -273,11 +271,9 @@ def plateaus(findings: Findings, one: Measured) -> Judgement:
             return NONE
         levels.append(level)
         course = one.courses[condition]
-        late = [
-            p
-            for p, phase in enumerate(course.phases)
-            if phase == "wake" and 2 * course.updates[p] >= course.updates[-1]
-        ]
+        awake_at = [place for place, phase in enumerate(course.phases) if phase == "wake"]
+        late = [place for place in awake_at if 2 * course.updates[place] >= course.updates[-1]]
+        late = late if len(late) > 1 else awake_at[-2:]
         if len(late) < 2:
             return NONE
         values = np.stack([one.value(condition, "fp_neg", place) for place in late])

@@ -13,7 +13,7 @@ import numpy as np
 
 from cortexff.analysis.statistics import ALPHA, effect
 from cortexff.report.findings import CONTROL, DEPRIVED, Contrast, Findings, dose, known_interval
-from cortexff.report.outcomes import OUTCOMES, Measured
+from cortexff.report.outcomes import BEFORE, OUTCOMES, Measured
 from cortexff.report.words import estimate, number
 
 MIMICS, OPPOSITE, ABSENT, UNDECIDED, NOT_TESTED = "mimics", "opposite", "absent", "undecided", "not tested"
@@ -203,7 +203,7 @@ def _lapses_first(findings: Findings, one: Measured) -> Verdict:
         return NONE
     first = {}
     for outcome in ("lapse_absolute", "fp_neg"):
-        found = {t: findings.contrast(one.name, t, CONTROL, outcome) for t in TIMES_AWAKE}
+        found = {t: findings.contrast(one.name, t, BEFORE, outcome) for t in TIMES_AWAKE}
         if any(contrast is None for contrast in found.values()):
             return NONE
         first[outcome] = next((place for place, c in enumerate(found.values()) if c.changed > 0), len(TIMES_AWAKE))

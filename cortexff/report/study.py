@@ -67,6 +67,7 @@ class Population:
     net       with the variant's goodness
     about     attributes of the results file: where the run came from
     courses   condition → course, in the order of the protocol
+    path      of the results file
     """
 
     name: str
@@ -75,6 +76,7 @@ class Population:
     net: nx.MultiDiGraph
     about: Mapping[str, Any]
     courses: Mapping[str, Course]
+    path: Path = Path()
 
     @property
     def areas(self) -> list[str]:
@@ -124,7 +126,7 @@ def read(paths: Sequence[str | Path]) -> list[Population]:
                     if _probed(file, variant, condition) and (variant, condition) != last
                 }
                 sign = signs.pop() if len(signs) == 1 else "mixed"
-                populations.append(Population(name, sign, changed, net, about, courses))
+                populations.append(Population(name, sign, changed, net, about, courses, Path(path)))
     return populations
 
 

@@ -78,17 +78,13 @@ def cells(found: Interval | Effect | None, digits: int = 2, signed: bool = False
 
 def of_scorecard(findings: Findings) -> Table:
     """What sleep loss does to people and animals, beside what its model does to networks."""
-    names = [one.name for one in findings.studies]
-    rows = [
-        [
-            one.number,
-            one.finding,
-            one.source,
-            one.measure,
-            *(part for name in names for part in (of[name].word, of[name].figures)),
-        ]
-        for one, of in scorecard.scorecard(findings)
-    ]
+    missing = {"max", "min", "mixed"} - {one.sign for one in findings.studies}
+    names = [*(one.name for one in findings.studies), *sorted(missing)]
+    rows = []
+    for one, of in scorecard.scorecard(findings):
+        verdicts = [of.get(name, scorecard.NONE) for name in names]
+        figures = [part for verdict in verdicts for part in (verdict.word, verdict.figures)]
+        rows.append([one.number, one.finding, one.source, one.measure, *figures])
     heads = [part for name in names for part in (name, f"{name}: change")]
     note = (
         "mimics: as in people or animals; opposite: the other way round; absent: a change that would matter is ruled"
@@ -386,8 +382,8 @@ def of_survivals(findings: Findings) -> Table:
         "p, log-rank",
     ]
     note = (
-        "Diverged: values not finite, error of 80 % or more, or goodness a million times its threshold; silent: fewer"
-        " than 5 % of an area's units active. Kaplan-Meier; p against the control. Conditions without such networks are"
+        "Diverged: values not finite, error of 80 % or more, or goodness a million times its threshold; silent: mean"
+        " rate below a tenth of what it was. Kaplan-Meier; p against the control. Conditions without such networks are"
         " left out, but for the main ones."
     )
     return Table("survival", "How many networks last", note, columns, rows)

@@ -204,7 +204,7 @@ def survival(populations: Sequence[Population]) -> Figure | None:
     diverged = (
         f"not finite, goodness above {DIVERGED_GOODNESS / 1e6:g} million θ or error ≥ {100 * DIVERGED_ERROR:.0f} %"
     )
-    silent = f"fewer than {100 * SILENT:.0f} % of an area's units are active"
+    silent = f"the mean rate is below {100 * SILENT:.0f} % of what it was"
     note = f"{READING} Kaplan-Meier: diverged where {diverged}; silent where {silent}. Steps are drawn 1.5 % apart."
     return finish(figure, [bold(names[name], LOSSES[name]) for name in there], note, lost_in(populations, there))
 
