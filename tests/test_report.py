@@ -85,3 +85,13 @@ def test_settings_of_another_version_are_refused(results, tmp_path):
         file.attrs["settings"] = file.attrs["settings"].replace('"seed"', '"sede"')
     with pytest.raises(CortexffError, match="read it with the version that wrote it"):
         read([newer])
+
+
+def test_a_run_of_an_earlier_version_is_refused(results, tmp_path):
+    """Whose probes do not say which phase was before them."""
+    older = tmp_path / "older.h5"
+    older.write_bytes(results.read_bytes())
+    with h5py.File(older, "r+") as file:
+        del file["max/control/phase"]
+    with pytest.raises(CortexffError, match=r"max/control has no phase, as an earlier version"):
+        read([older])

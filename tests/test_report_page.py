@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -104,6 +105,21 @@ def test_every_table_is_a_file_with_its_rows(content, tmp_path):
         first = next(csv.DictReader(file))
     found = content.findings.contrast("max", "deprived", "control", "fp_neg")
     assert float(first["change"]) == pytest.approx(found.effect.mean, rel=1e-5)
+
+
+def test_subjects_without_labels_have_no_error_and_a_page_all_the_same():
+    """Their negative data are hybrids."""
+    population = study(CHANGES, conditions=("development", "control", "frozen", "deprived", "recovered"))
+    stimuli = population.protocol.stimuli.model_copy(update={"labels": "none", "negatives": "hybrids"})
+    protocol = population.protocol.model_copy(update={"stimuli": stimuli})
+    for course in population.courses.values():
+        del course.found["err_goodness"]
+    findings = Findings([Measured(replace(population, protocol=protocol))])
+    judged = predictions.judge(findings, predictions.preregistration())
+    said = page.summary(findings, judged)
+    assert "hybrids taken for real" in said and "the error" not in said
+    assert {row.id: row.judgement.word for row in judged}["H4"] == "not tested"
+    assert "Scorecard" in page.render(page.Content(findings, None, judged, [], []))
 
 
 def test_signs_that_were_not_run_have_a_column(content):

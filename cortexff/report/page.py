@@ -136,9 +136,11 @@ def summary(findings: Findings, judged: Sequence[predictions.Row]) -> str:
 def _deprivation(findings: Findings, one: Measured) -> str:
     updates = int(one.courses[DEPRIVED].updates[-1])
     parts = []
+    negative = "hybrids" if one.population.protocol.stimuli.labels == "none" else "wrong labels"
     for outcome, words in (
-        ("fp_neg", "wrong labels taken for real"),
+        ("fp_neg", f"{negative} taken for real"),
         ("err_goodness", "the error"),
+        ("err_hybrids", "hybrids above their image"),
         ("dprime", "d′"),
         ("criterion", "the criterion"),
     ):

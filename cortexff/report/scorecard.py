@@ -343,12 +343,12 @@ SIGNATURES: Sequence[Signature] = (
         "S10", "activity is more synchronous", "Vyazovskiy 2009", "synchrony χ²", _change("vigilance_synchrony", 1)
     ),
     Signature("S11", "OFF periods in the awake", "Vyazovskiy 2011", "OFF periods", _change("vigilance_off_index", 1)),
-    Signature("S11", "sleep loss is local", "Vyazovskiy 2011", "p of wrong labels, areas without sleep", _local_sleep),
-    Signature("S12", "hallucinations appear", "Waters 2018", "wrong labels taken for real", _change("fp_neg", 1)),
+    Signature("S11", "sleep loss is local", "Vyazovskiy 2011", "p of negative data, areas without sleep", _local_sleep),
+    Signature("S12", "hallucinations appear", "Waters 2018", "negative data taken for real", _change("fp_neg", 1)),
     Signature("S12", "and misperceptions of noise", "Waters 2018", "noise taken for real", _change("fp_noise", 1)),
     Signature("S12", "they are of what was last seen", "–", "label seen last", _last_seen),
     Signature("S12", "they come late, lapses first", "Waters 2018", "time awake", _lapses_first),
-    Signature("S13", "lures are remembered falsely", "Diekelmann 2008", "wrong labels beyond noise", _lures),
+    Signature("S13", "lures are remembered falsely", "Diekelmann 2008", "negative data beyond noise", _lures),
     Signature("S14", "sensitivity falls", "QJEP 23:449, 1971", "d′", _change("dprime", -1)),
     Signature(
         "S14",

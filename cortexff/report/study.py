@@ -50,6 +50,8 @@ class Course:
             return values
         # Areas have as many blocks as the one that has most; those that are not there are NaN.
         there = ~np.isnan(values).all((0, 1))
+        if not there.any():  # as the response to a pulse of a net without recurrence
+            return np.full(values.shape[:2], np.nan)
         return values.reshape(*values.shape[:2], -1)[..., there.ravel()].mean(-1)
 
     def at_end(self, metric: str, area: int | None = None) -> np.ndarray:
@@ -141,6 +143,9 @@ def _under_way(file: h5py.File, protocol: Protocol) -> tuple[str, str] | None:
 
 
 def _course(group: h5py.Group) -> Course:
+    if lacking := {"phase", "positive_updates"} - set(group):
+        words = f"{group.file.filename}: {group.name} has no {' and no '.join(sorted(lacking))}"
+        raise CortexffError(f"{words}, as an earlier version of cortexff wrote it: run the protocol again")
     texts = {name: list(group[name].asstr()[:]) for name in ("stage", "phase")}
     found = {name: item[()] for name, item in group.items() if item.dtype.kind in "fiu" and "units" in item.attrs}
     return Course(group.name.split("/")[-1], texts["stage"], texts["phase"], found)

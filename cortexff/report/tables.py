@@ -287,7 +287,7 @@ def of_times(findings: Findings) -> Table:
         )
     note = (
         "Over the subjects whose curve tells it: one that is flat, or all but linear, has no time constant. Sleep is"
-        " needed until wrong labels are taken for real no more often than before deprivation."
+        " needed until negative data are taken for real no more often than before deprivation."
     )
     columns = ["population", "quantity", "mean", "low", "high", "subjects", "people, or a note"]
     return Table("time_constants", "Process S and the need for sleep", note, columns, rows)

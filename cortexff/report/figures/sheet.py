@@ -45,7 +45,9 @@ def with_courses(populations: Iterable[Population], *conditions: str, measured: 
 
 
 def shown(course: Course, metric: str, area: int | None = None) -> np.ndarray:
-    """A metric as it is drawn, (probes, subjects): rates in percent, NaN for what is not finite."""
+    """A metric as it is drawn, (probes, subjects): rates in percent, NaN for what is not finite or was not measured."""
+    if metric not in course.found:
+        return np.full_like(course.found["fp_neg"], np.nan, dtype=float)
     values = course.of(metric, area) * (100 if metric in IN_PERCENT else 1)
     return np.where(np.isfinite(values), values, np.nan)
 
@@ -145,7 +147,7 @@ def lost_in(populations: Iterable[Population], conditions: Iterable[str], so: st
     conditions = list(dict.fromkeys(conditions))
     for population in populations:
         for name in (name for name in conditions if name in population.courses):
-            lost = int(np.isnan(shown(population.courses[name], "err_goodness")).any(0).sum())
+            lost = int(np.isnan(shown(population.courses[name], "fp_neg")).any(0).sum())
             if lost:
                 found.append(f"{population.name} {name} {lost} of {population.subjects}")
     return f"Without a finite value at some probe ({so}): {'; '.join(found)}." if found else ""
