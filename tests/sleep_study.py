@@ -99,7 +99,7 @@ def course(population, condition, stage, updates, grown, own, random, noise):
         **{outcome: probed(outcome, rest, areas) for outcome, rest in OF_AREAS.items()},
         "goodness_pos": np.ones((len(updates), subjects, areas, 1)) * theta[:, None],
     }
-    phases = ["", *[stage.phase] * (len(updates) - 1)]
+    phases = ["", *(stage.phase_at(int(update) - 1) for update in updates[1:])]
     return Course(condition, [population.protocol.conditions[condition].stages[-1]] * len(updates), phases, found)
 
 

@@ -45,7 +45,7 @@ def test_a_run_becomes_a_page_with_its_files(results, tmp_path, monkeypatch, cap
     assert pictures and {f"{name}.png" for name in pictures} <= made
     text = (out / "index.html").read_text(encoding="utf-8")
     assert text.count("data:image/png;base64,") == len(pictures)
-    assert "this is a first look, not a result" in text and "In the results file of quick: the same" in text
+    assert "this is a first look, not a result" in text and "In the results file of quick (seed 0): the same" in text
 
 
 def test_a_run_that_goes_on_is_read_as_far_as_it_is(results, tmp_path):

@@ -88,9 +88,9 @@ def test_prior_art_is_reported_with_care(text):
 
 def test_a_preregistration_that_a_run_does_not_hold_is_told(content, text):
     """The hash of the file is printed, and whether the results hold the same."""
-    assert content.predicted.hash in text and "which holds none" in text
+    assert content.predicted.hash in text and "which holds none" in text and "Registered as confirmatory: seed" in text
     content.findings.studies[0].population.about["preregistration"] = content.predicted.hash
-    assert "In the results file of default: the same" in page.render(content)
+    assert "In the results file of default (seed unknown): the same" in page.render(content)
 
 
 def test_every_table_is_a_file_with_its_rows(content, tmp_path):

@@ -126,6 +126,32 @@ def test_banking_and_other_synapses_are_judged_by_their_share_of_the_excess():
     assert JUDGES["H17"](other).word == CONFIRMED and JUDGES["K3"](other).word == REFUTED
 
 
+@pytest.mark.parametrize(("rise", "word"), [(lambda updates: updates >= 100, CONFIRMED), (straight, REFUTED)])
+def test_plateaus_are_told_from_drift(rise, word):
+    """Hallucinations of those who sleep too little rise early and then no more, or go on rising."""
+    sizes = {"chronic_1": 0.3, "chronic_4": 0.2, "chronic_16": 0.1}
+    conditions = ("development", "control", "frozen", "deprived", *sizes)
+    changes = {name: {"fp_neg": size} for name, size in sizes.items()}
+    one = findings(study(changes, conditions=conditions, preset="full", rise=rise, noise=1e-3, seed=1))
+    assert JUDGES["H12"](one).word == word
+
+
+def test_encoding_that_takes_twice_as_long_confirms_where_old_labels_are_kept():
+    """Error on two new labels falls half as fast in the deprived; on the old ones it is the same."""
+    young = ("young", "young_control", "young_deprived", "encoding_rested", "encoding_deprived")
+    population = study(conditions=("development", "control", "deprived", *young), preset="full")
+    random = np.random.default_rng(0)
+    for name in young[1:]:
+        found = population.courses[name].found
+        half = (40 if name == "encoding_deprived" else 20) * random.uniform(0.95, 1.05, 10)
+        new = 1 - found["update"][:, None] / (found["update"][:, None] + half)
+        error = np.full((len(new), 10, 10), 0.05) + random.normal(0, 1e-3, (len(new), 10, 10))
+        error[..., 8:] = new[..., None]
+        found["err_by_label"] = error
+    judgement = JUDGES["H14"](findings(population))
+    assert judgement.word == CONFIRMED and "ratio 2.0" in judgement.figures.replace("1.9", "2.0")
+
+
 def test_few_subjects_decide_no_prediction():
     """A first look of two subjects."""
     rows = predictions.judge(findings(study(OF_MAX, subjects=2)), predictions.preregistration())

@@ -452,12 +452,16 @@ def share_removed(excess: np.ndarray, residual: np.ndarray) -> Interval:
     """Share of a mean excess that is gone, with its percentile bootstrap interval over subjects.
 
     excess, residual  (subjects,), before and after
+    returns           the interval; NaN where resamples have no excess
     """
     drawn = np.random.default_rng(SEED).integers(0, excess.size, size=(RESAMPLES, excess.size))
     with np.errstate(divide="ignore", invalid="ignore"):
         shares = 1 - residual[drawn].mean(1) / excess[drawn].mean(1)
-    low, high = np.nanpercentile(shares, [2.5, 97.5])
-    return Interval(float(1 - residual.mean() / excess.mean()), float(low), float(high), excess.size)
+        share = float(1 - residual.mean() / excess.mean())
+    if not np.isfinite(shares).all():  # no excess to take a share of
+        return Interval(float("nan"), float("nan"), float("nan"), excess.size)
+    low, high = np.percentile(shares, [2.5, 97.5])
+    return Interval(share, float(low), float(high), excess.size)
 
 
 def _recovery(

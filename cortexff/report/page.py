@@ -225,13 +225,14 @@ def _predictions(content: Content, table: Table) -> str:
     if content.predicted is None:
         return "<p>Nothing was predicted in a file of its own.</p>"
     lines = [f"SHA-256 of the preregistration: {content.predicted.hash}."]
+    lines += [f"Registered as {kind}: {which}." for kind, which in content.predicted.subjects.items()]
     for file, names in predictions.files(content.findings.studies).items():
         about = next(one for one in content.findings.studies if one.name in names).population.about
         kept = about.get("preregistration")
         same = (
             "which holds none" if kept is None else "the same" if kept == content.predicted.hash else f"another: {kept}"
         )
-        lines.append(f"In the results file of {file}: {same}.")
+        lines.append(f"In the results file of {file} (seed {about.get('seed', 'unknown')}): {same}.")
     return _paragraphs([" ".join(lines)]) + _table(table)
 
 

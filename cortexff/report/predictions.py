@@ -57,6 +57,7 @@ class Preregistration:
     """A file of predictions."""
 
     hash: str  # SHA-256 of the file
+    subjects: Mapping[str, str]  # which are exploratory, and which confirmatory
     predictions: list[Mapping[str, Any]]
 
 
@@ -75,7 +76,8 @@ def preregistration(path: Path | None = None) -> Preregistration | None:
     written = parse(read_text(path), source=str(path))
     if not isinstance(written, Mapping) or not isinstance(written.get("predictions"), Sequence):
         raise CortexffError(f"{path}: has no list of predictions")
-    return Preregistration(hashlib.sha256(path.read_bytes()).hexdigest(), list(written["predictions"]))
+    subjects = {str(kind): str(which) for kind, which in (written.get("subjects") or {}).items()}
+    return Preregistration(hashlib.sha256(path.read_bytes()).hexdigest(), subjects, list(written["predictions"]))
 
 
 def judge(findings: Findings, registered: Preregistration) -> list[Row]:
