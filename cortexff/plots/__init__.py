@@ -73,8 +73,8 @@ def draw(path: str | Path) -> list[Path]:
             which += f"_{condition}" if len({other for _, other, _ in pictured}) > 1 else ""
             if "receptive_fields" in found:
                 sheets[f"{path.stem}_receptive_fields{which}"] = receptive_fields_sheet(found, file.attrs)
-            if "hybrid_examples" in found:
-                sheets[f"{path.stem}_hybrids{which}"] = hybrids_sheet(found, file.attrs)
+            if "hybrid_examples" in found:  # the same in all conditions
+                sheets.setdefault(f"{path.stem}_hybrids", hybrids_sheet(found, file.attrs))
         pictures = []
         for name, figure in sheets.items():
             png, svg = (path.with_name(f"{name}.{kind}") for kind in ("png", "svg"))

@@ -41,6 +41,7 @@ COURSE = {
     "fp_neg": "Hallucinations,\nwrong labels (%)",
     "fp_noise": "Hallucinations,\nnoise (%)",
     "err_goodness": "Error by\ngoodness (%)",
+    "err_hybrids": "Hybrids above\ntheir image (%)",
     "dprime": "Sensitivity\nd′ (SD)",
     "criterion": "Criterion c (SD);\n< 0: liberal",
 }
@@ -53,10 +54,16 @@ def sleep_sheet(variants: Mapping[str, Conditions], protocol: Protocol, about: M
     from matplotlib.lines import Line2D
 
     height, columns = 9.5, len(variants)
+    negative = "hybrids" if protocol.stimuli.labels == "none" else "wrong labels"
+    courses = {
+        name: label.replace("wrong labels", negative)
+        for name, label in COURSE.items()
+        if all(name in found["control"] for found in variants.values())
+    }
     figure = titled_page(WIDTH * max(1, columns / 2), height, about)
     edges = {"left": 0.105, "right": 0.985, "bottom": 0.66 / height, "top": 1 - 1.17 / height}
     parts = figure.add_gridspec(3, 1, height_ratios=[5.2, 1.0, 1.7], hspace=0.25, **edges)
-    course = parts[0].subgridspec(len(COURSE), columns, hspace=0.16, wspace=0.06).subplots(squeeze=False)
+    course = parts[0].subgridspec(len(courses), columns, hspace=0.16, wspace=0.06).subplots(squeeze=False)
     halves = [part.subgridspec(1, 2, wspace=0.08) for part in parts[1].subgridspec(1, columns, wspace=0.06)]
     recovery = np.concatenate([half.subplots() for half in halves])
     moments = [m for m in MOMENTS if all("goodness_by_noise" in found.get(m, ()) for found in variants.values())]
@@ -64,12 +71,13 @@ def sleep_sheet(variants: Mapping[str, Conditions], protocol: Protocol, about: M
         parts[2].subgridspec(max(len(moments), 1), columns, hspace=0, wspace=0.06).subplots(squeeze=False, sharex=True)
     )
     for place, (variant, found) in enumerate(variants.items()):
-        for axes, name in zip(course[:, place], COURSE, strict=True):
+        for axes, name in zip(course[:, place], courses, strict=True):
             _deprivation(axes, found, name)
             axes.tick_params(labelbottom=axes is course[-1, place])
         course[-1, place].set_xlabel("Updates since the fork (deprived: positive only)")
         for axes, name in zip(recovery[2 * place : 2 * place + 2], RECOVERY, strict=True):
             _recovery(axes, found, name, protocol)
+            axes.set_title(RECOVERY[name].replace("wrong labels", negative), size=7, pad=2)
         changes = protocol.variant(variant).goodness.model_dump(exclude_none=True)
         net = with_goodness(parse_model(about["model"]), **changes)
         for axes, moment in zip(ends[:, place], moments, strict=False):
@@ -78,10 +86,10 @@ def sleep_sheet(variants: Mapping[str, Conditions], protocol: Protocol, about: M
         level, side = (" or ".join(words) for words in zip(*(SIGNS[sign] for sign in signs), strict=True))
         course[0, place].set_title(f"{variant}: {level} activity on real data", weight="bold")
         ends[-1, place].set_xlabel(f"Goodness / threshold θ ({side} 1: called real)")
-    for axes, name in zip([*course, recovery], [*COURSE, "miss"], strict=True):
+    for axes, name in zip([*course, recovery], [*courses, "miss"], strict=True):
         same_height(axes, from_zero=name in PERCENT)
     first = [*course[:, 0], recovery[0], ends[0, 0]]
-    for axes, label, letter in zip(first, [*COURSE.values(), "Rate (%)", "Density"], "ABCDEFG", strict=True):
+    for axes, label, letter in zip(first, [*courses.values(), "Rate (%)", "Density"], "ABCDEFG", strict=True):
         axes.set_ylabel(label)
         figure.text(0.008, axes.get_position().y1, letter, weight="bold", size=9, va="bottom")
     ends[0, 0].yaxis.label.set_y(1 - len(moments) / 2)  # beside all of them
@@ -92,7 +100,10 @@ def sleep_sheet(variants: Mapping[str, Conditions], protocol: Protocol, about: M
         Line2D([], [], label="recovery sleep: negative phase only", color=GREEN, **BOLD),
         Line2D([], [], label="frozen: no plasticity", **FROZEN),
         Line2D([], [], label="control at its end (F)", color=GREY, linewidth=7, alpha=0.35),
-        *(Line2D([], [], label=kind, color=colour, linewidth=7, alpha=0.6) for kind, colour in KINDS.items()),
+        *(
+            Line2D([], [], label=kind.replace("wrong labels", negative), color=colour, linewidth=7, alpha=0.6)
+            for kind, colour in KINDS.items()
+        ),
     ]
     figure.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 1 - 0.52 / height), ncols=4)
     return figure
@@ -114,11 +125,10 @@ def _recovery(axes: Axes, found: Conditions, name: str, protocol: Protocol) -> N
     slept = {"deprived": 0}  # condition → negative updates at its end
     for condition, data in found.items():
         course = protocol.conditions[condition]
-        if course.start in slept and all(protocol.stages[stage].phase == "sleep" for stage in course.stages):
+        if condition in MOMENTS and course.start in slept:
             updates = slept[course.start] + data["update"][:]
             draw_curve(axes, updates, values_of(data, name), GREEN)
             slept[condition] = int(updates[-1])
-    axes.set_title(RECOVERY[name], size=7, pad=2)
     axes.set_xlabel("Negative-only updates")
     from_zero_on(axes, max(slept.values()))
 
