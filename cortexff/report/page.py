@@ -255,8 +255,8 @@ def _comparisons(findings: Findings) -> str:
         kept = [place for place in range(len(table.columns)) if place not in dropped]
         rows = [[row[place] for place in kept] for row in table.rows]
         columns = [table.columns[place] for place in kept]
-        parts.append(_table(Table(table.stem, table.title, f"{doses} {table.note}", columns, rows), folded=True))
-    return "<h3>All comparisons</h3>" + "".join(parts)
+        parts.append(_table(Table(table.stem, table.title, doses, columns, rows), folded=True))
+    return "<h3>All comparisons</h3><p>Read as the primary outcomes.</p>" + "".join(parts)
 
 
 def _provenance(content: Content) -> str:
