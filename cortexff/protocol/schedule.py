@@ -19,6 +19,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 from cortexff.description import Mistake, check, holds, line_of, parse, read_text, shown
 from cortexff.errors import CortexffError
 from cortexff.experiments import EXPERIMENTS, module
+from cortexff.protocol import grid
 from cortexff.resources import find
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -129,10 +130,15 @@ class StageStimuli(Section):
 
 
 class Cycle(Section):
-    """Updates of each phase in turn."""
+    """Updates of each phase in turn; a number alone is that of either."""
 
     wake: Annotated[int, Field(ge=1)]
     sleep: Count
+
+    @model_validator(mode="before")
+    @classmethod
+    def _alike(cls, given: Any) -> Any:
+        return {"wake": given, "sleep": given} if isinstance(given, int) and not isinstance(given, bool) else given
 
     @property
     def length(self) -> int:
@@ -572,6 +578,8 @@ def load_protocol(
         return f"{path}:1"
 
     schema = _schema(settings, place)
+    if schema is Protocol:
+        settings, place = grid.expand(settings, place)
     protocol = check(schema, settings, place)
     for key, value in protocol.goodness:
         if value is not None and all(key in ((v or {}).get("goodness") or {}) for v in protocol.variants.values()):
