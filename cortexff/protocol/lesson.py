@@ -17,6 +17,7 @@ from cortexff.engines.gradients import AreaGradient
 from cortexff.engines.rate import RateEngine
 from cortexff.engines.state import Activity, Percept, Plasticity
 from cortexff.equations.plasticity import unit_input_rate
+from cortexff.protocol import averaging, baseline
 from cortexff.protocol.cohort import Cohort
 from cortexff.protocol.presentation import Presentation
 from cortexff.protocol.scaling import scale
@@ -29,7 +30,7 @@ from cortexff.stimuli.labels import hard_negatives, random_negatives
 
 def told_to_engine(settings: PlasticitySettings, factor: float = 1.0) -> Plasticity:
     """Plasticity as the engine takes it, its learning rate times a factor."""
-    told = settings.model_dump(exclude={"gradient"}) | {"learning_rate": settings.learning_rate * factor}
+    told = settings.model_dump(exclude={"gradient", "baseline"}) | {"learning_rate": settings.learning_rate * factor}
     return Plasticity(**told | {"sleeping": None if settings.sleeping is None else tuple(settings.sleeping)})
 
 
@@ -73,6 +74,8 @@ class Lessons:
         else:
             Lesson(self, engine, cohort, protocol, stage, decay(stage, number / updates), PHASES[phase], ends).learn()
         cohort.age += 1
+        if "averaged" in protocol.measures:
+            averaging.take_in(cohort, number, stage.cycle and stage.cycle.length)
 
     def cases(self, protocol: Protocol, subject: int, age: int, stimuli: StageStimuli | None = None) -> np.ndarray:
         """Places of the training images that a subject of that age meets, (minibatch,)."""
@@ -162,10 +165,12 @@ class Lesson:
                 clamped, context, anew = self._labelled(belief)
                 percept = engine.look(cohort.state, clamped) if anew else percept
         if is_positive:
+            if self._has_baseline(settings):
+                baseline.turn(cohort, settings.baseline, awake=is_positive[0])
             borrowed = [not real for real in is_positive] if self.negatives == "other_context" else ()
             engine.learn(
                 *(cohort.state, percept, context, clamped, is_positive, plasticity, self.minibatch, borrowed),
-                then=lambda area, gradient: self._control(settings.gradient, area, gradient),
+                then=lambda area, gradient: self._change(settings, area, gradient),
             )
             if "physiology" in self.protocol.measures:
                 self._measure_path(plasticity)
@@ -191,6 +196,16 @@ class Lesson:
         wrong = self._labels_of_negatives(belief) if False in self.is_positive else None
         versions = torch.stack([right if real else wrong for real in self.is_positive], dim=2)
         return *self.present.labelled(self.images, versions), self.present.labels == "pixels"
+
+    def _has_baseline(self, settings: PlasticitySettings) -> bool:
+        """Whether positive or negative data come alone, and the other's part is remembered (note 15)."""
+        return settings.baseline != "none" and len(self.is_positive) == 1
+
+    def _change(self, settings: PlasticitySettings, area: str, gradient: AreaGradient) -> None:
+        """Replace, in place, what an area has learned by what its plasticity makes of it."""
+        if self._has_baseline(settings):
+            baseline.learn_with(self.cohort, area, gradient, awake=self.is_positive[0])
+        self._control(settings.gradient, area, gradient)
 
     def _control(self, control: str, area: str, gradient: AreaGradient) -> None:
         """Replace, in place, what an area has learned by what the controls of plasticity have it learn."""

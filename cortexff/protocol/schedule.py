@@ -112,6 +112,8 @@ class PlasticitySettings(Section):
     saturation: Literal["log_sigmoid", "hinge", "linear"] = "log_sigmoid"
     # Controls: every synapse has the gradient of another one of its projection, or none has any.
     gradient: Literal["own", "shuffled", "none"] = "own"
+    # Awake, synapses learn too what negative data gave them in the last sleep, or in the first (note 15).
+    baseline: Literal["none", "fresh", "stale"] = "none"
     sleeping: list[str] | None = None  # areas that learn from negative data; all unless given
 
 
@@ -187,7 +189,8 @@ class Stage(Section):
     decay_from: Fraction = 1.0  # share of the stage after which learning rates fall linearly to zero
     train_softmax: bool = False
     until: Fraction | None = None  # a subject's stage ends when its error by goodness, probed, is no more than this
-    probe: Annotated[int, Field(ge=1)] | Literal["log", "epoch", "end"] = "end"
+    # turns: of wake and sleep, at the end of either, the first time and the last
+    probe: Annotated[int, Field(ge=1)] | Literal["log", "epoch", "turns", "end"] = "end"
     probe_on: Literal["test", "validation", "training"] = "test"
     probe_images: Annotated[int, Field(ge=1)] | None = None  # the first so many of them; all unless given
 
@@ -201,6 +204,10 @@ class Stage(Section):
         for key, phase in (("cycle", "alternating"), ("like", "scaling")):
             if (getattr(self, key) is None) == (self.phase == phase):
                 raise ValueError(f"phase {phase} and '{key}' go together: give both or neither")
+        if self.probe == "turns" and self.cycle is None:
+            raise ValueError(f"probe turns needs the phase alternating, found {self.phase}")
+        if self.plasticity.baseline not in (None, "none") and not set(self.phases) & {"wake", "sleep"}:
+            raise ValueError(f"plasticity.baseline needs wake or sleep by itself, found the phase {self.phase}")
         return self
 
     @property
@@ -307,8 +314,9 @@ class Protocol(Common):
     readout: Readout = Readout()
     # Measured at every probe beside the rest: how far drives from above and below cancel (§3.5); oscillations (§3.4);
     # firing rates, spikes and how far they say what rates with the same weights say.
+    # Of the weights averaged over the last whole cycle of wake and sleep: error, hallucinations, d′ (averaged).
     # And of rates: excitability, energy, dimensions of activity, and what synapses are like (§9).
-    measures: list[Literal["cancellation", "oscillation", "spikes", "physiology"]] = []
+    measures: list[Literal["cancellation", "oscillation", "spikes", "physiology", "averaged"]] = []
     # Images of which every spike of the first subject is kept at the end of each condition that spikes, with their true
     # label and with another.
     raster: Count = 0
@@ -340,7 +348,12 @@ class Protocol(Common):
             if stage.probe_on == "validation" and not self.stimuli.validation:
                 words = f"stage {name} probes on validation images, but stimuli.validation is 0"
                 raise Mistake(words, "stages", name, "probe_on")
-        of_steps = [measure for measure in self.measures if measure != "physiology"]
+        if "averaged" in self.measures and (self.stimuli.labels == "none" or self.learns_by_backprop):
+            words = (
+                "measures has averaged, but there is no error by goodness: stimuli.labels is none, or learning backprop"
+            )
+            raise Mistake(words, "measures")
+        of_steps = [measure for measure in self.measures if measure not in ("physiology", "averaged")]
         if of_steps and (self.stimuli.labels == "none" or not self.engine.steps):
             words = f"measures {of_steps} need labels and steps, but stimuli.labels is none or engine.steps is 0"
             raise Mistake(words, "measures")
@@ -638,6 +651,9 @@ def probe_updates(stage: Stage, updates: int, updates_per_epoch: int) -> list[in
         at = [leading * 10**decade for decade in decades for leading in (1, 2, 5)]
         if stage.cycle is not None:
             at = [turn * stage.cycle.length - rest for turn in at for rest in (stage.cycle.sleep, 0)]
+    elif stage.probe == "turns":
+        last = max(1, updates // stage.cycle.length)
+        at = [turn * stage.cycle.length - rest for turn in (1, last) for rest in (stage.cycle.sleep, 0)]
     elif stage.probe == "end":
         at = []
     else:
