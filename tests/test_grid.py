@@ -29,13 +29,13 @@ conditions:
 variants:
   max: {goodness: {sign: max}}
   min: {goodness: {sign: min}, stages: {turns: {updates: 16}}}
-table: {conditions: [young, apart cycle 4 learning_rate 0.5 gradient_average 0], metrics: {fp_neg: }}
+table: {conditions: [young, apart c4 lr0.5 ga0], metrics: {fp_neg: }}
 presets:
   quick:
     conditions: {apart: {grid: {cycle: [2], plasticity: {learning_rate: [1]}}}}
     table: {conditions: [young]}
 """
-CELLS = [f"apart cycle {b} learning_rate {rate} gradient_average 0" for b in (1, 4) for rate in ("0.5", "5")]
+CELLS = [f"apart c{b} lr{rate} ga0" for b in (1, 4) for rate in ("0.5", "5")]
 
 
 def load(folder, text=TEXT, preset="default", *changes):
@@ -50,15 +50,15 @@ def test_a_grid_becomes_a_condition_and_a_stage_for_each_combination(tmp_path):
     for name in CELLS:
         condition, stage = protocol.conditions[name], protocol.stages[name]
         assert condition.start == "young" and condition.stages == ["childhood", name]
-        assert f"cycle {stage.cycle.wake} " in name and stage.cycle.wake == stage.cycle.sleep
-        assert f"learning_rate {stage.plasticity.learning_rate:g} " in name and stage.plasticity.weight_cost == 0
+        assert f"c{stage.cycle.wake} " in name and stage.cycle.wake == stage.cycle.sleep
+        assert f"lr{stage.plasticity.learning_rate:g} " in name and stage.plasticity.weight_cost == 0
     assert from_json(protocol.model_dump_json(by_alias=True)) == protocol
 
 
 def test_presets_and_variants_reach_the_cells(tmp_path):
     """What a preset or --set changes of a grid, and a variant of the stage, as of any other."""
     quick = load(tmp_path, TEXT, "quick")
-    assert list(quick.conditions) == ["young", "apart cycle 2 learning_rate 1 gradient_average 0"]
+    assert list(quick.conditions) == ["young", "apart c2 lr1 ga0"]
     more = load(tmp_path, TEXT, "quick", "conditions.apart.grid.plasticity.learning_rate=[3, 4]")
     assert [stage.plasticity.learning_rate for stage in list(more.stages.values())[1:]] == [3, 4]
     of_min = load(tmp_path).variant("min").stages
@@ -78,7 +78,7 @@ def test_a_stage_that_others_use_stays(tmp_path):
     [
         ("cycle: [1, 4]", "cycle: 4", "cycle: 4", "grid.cycle should be settings of its stage, each with a list"),
         ("cycle: [1, 4]", "cycle: []", "cycle: []", "found []"),
-        ("cycle: [1, 4]", "cycle: [1, 1]", "grid:", "have the name 'apart cycle 1 learning_rate 0.5"),
+        ("cycle: [1, 4]", "cycle: [1, 1]", "grid:", "have the name 'apart c1 lr0.5"),
         ("cycle: [1, 4]", "cycle: [1, 0]", "cycle: [1, 0]", "cycle: found 0, should be ≥ 1"),
         ("cycle: [1, 4]", "cicle: [1, 4]", "cicle: [1, 4]", "unknown key"),
         ("[childhood, turns]", "[childhood, tunes]", "tunes", "its last stage, 'tunes', is not known"),

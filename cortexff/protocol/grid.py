@@ -2,7 +2,7 @@
 
 A condition with ``grid: {cycle: [1, 16], plasticity: {learning_rate: [0.5, 5]}}`` becomes four, which all begin where
 it would have begun. Each has the condition's last stage for itself, with its own settings in place, and is named after
-them: ``separated cycle 16 learning_rate 0.5``. Everything later, and the results file, knows these alone.
+them, by their initials: ``separated c16 lr0.5``. Everything later, and the results file, knows these alone.
 """
 
 from __future__ import annotations
@@ -106,9 +106,10 @@ def _stages(condition: Any) -> list[Any]:
 
 
 def _name(condition: str, settings: Mapping[Path, Any]) -> str:
-    """Name of a cell: its condition, and the last word of each setting with its value."""
+    """Name of a cell: its condition, and the initials of each setting with its value."""
+    initials = ("".join(word[:1] for word in path[-1].split("_")) for path in settings)
     values = (f"{value:g}" if isinstance(value, float) else str(value) for value in settings.values())
-    words = (f"{path[-1]} {value}" for path, value in zip(settings, values, strict=True))
+    words = (initial + value for initial, value in zip(initials, values, strict=True))
     return re.sub(r"[^A-Za-z0-9_.-]+", " ", " ".join([condition, *words])).strip()
 
 
