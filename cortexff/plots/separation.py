@@ -91,7 +91,6 @@ def _cells(conditions: Conditions) -> list[Cell]:
 def _map(axes: Axes, found: Sequence[Cell], steps: Mapping[float, np.ndarray]) -> Any:
     """Blocks to the right, learning rates upwards; first, what learning from both at once does."""
     from matplotlib.colors import LogNorm
-    from matplotlib.patheffects import withStroke
 
     blocks, rates = (sorted({getattr(cell, name) for cell in found}) for name in ("block", "learning_rate"))
     change, words = np.full((len(rates), len(blocks) + 1), np.nan), {}
@@ -110,9 +109,10 @@ def _map(axes: Axes, found: Sequence[Cell], steps: Mapping[float, np.ndarray]) -
         mark = words.get((row, column), "")
         behind = colour_of(norm(np.clip(np.nan_to_num(value, nan=MOST), LEAST, MOST)))
         looks = {"ha": "center", "color": "white" if dark else "black"}
-        looks["path_effects"] = [withStroke(linewidth=2.5, foreground=behind)]
+        looks["bbox"] = {"facecolor": behind, "linewidth": 0, "pad": 0.5}  # so that lines do not cross the numbers
         axes.text(column, row, text, va="bottom" if mark else "center", **looks)
-        axes.text(column, row - 0.06, mark, va="top", size=6, **looks)
+        if mark:
+            axes.text(column, row - 0.06, mark, va="top", size=6, **looks)
     axes.axvline(0.5, color="white", linewidth=3)
     axes.set_xticks(range(len(blocks) + 1), ["both", *map(str, blocks)])
     axes.set_yticks(range(len(rates)), [f"{rate:g}" for rate in rates])
