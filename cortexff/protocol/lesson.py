@@ -17,7 +17,7 @@ from cortexff.engines.gradients import AreaGradient
 from cortexff.engines.rate import RateEngine
 from cortexff.engines.state import Activity, Percept, Plasticity
 from cortexff.equations.plasticity import unit_input_rate
-from cortexff.protocol import averaging, baseline
+from cortexff.protocol import adam, averaging, baseline
 from cortexff.protocol.cohort import Cohort
 from cortexff.protocol.presentation import Presentation
 from cortexff.protocol.scaling import scale
@@ -30,7 +30,10 @@ from cortexff.stimuli.labels import hard_negatives, random_negatives
 
 def told_to_engine(settings: PlasticitySettings, factor: float = 1.0) -> Plasticity:
     """Plasticity as the engine takes it, its learning rate times a factor."""
-    told = settings.model_dump(exclude={"gradient", "baseline"}) | {"learning_rate": settings.learning_rate * factor}
+    told = settings.model_dump(exclude={"gradient", "baseline", "optimizer"})
+    told["learning_rate"] = settings.learning_rate * factor
+    if settings.optimizer == "adam":
+        told["gradient_average"] = 0.0  # it has an average of its own
     return Plasticity(**told | {"sleeping": None if settings.sleeping is None else tuple(settings.sleeping)})
 
 
@@ -167,6 +170,8 @@ class Lesson:
         if is_positive:
             if self._has_baseline(settings):
                 baseline.turn(cohort, settings.baseline, awake=is_positive[0])
+            if settings.optimizer == "adam":
+                adam.turn(cohort, is_positive)
             borrowed = [not real for real in is_positive] if self.negatives == "other_context" else ()
             engine.learn(
                 *(cohort.state, percept, context, clamped, is_positive, plasticity, self.minibatch, borrowed),
@@ -205,6 +210,8 @@ class Lesson:
         """Replace, in place, what an area has learned by what its plasticity makes of it."""
         if self._has_baseline(settings):
             baseline.learn_with(self.cohort, area, gradient, awake=self.is_positive[0])
+        if settings.optimizer == "adam":
+            adam.replace(self.cohort, self.is_positive, area, gradient, self.engine.inputs_heard[area])
         self._control(settings.gradient, area, gradient)
 
     def _control(self, control: str, area: str, gradient: AreaGradient) -> None:
@@ -276,7 +283,9 @@ class Lesson:
         return readout.belief(others.softmax, readout.softmax_heard(self.engine, percept))
 
     def _ages(self) -> Iterator[tuple[int, int]]:
-        yield from zip(self.cohort.subjects, self.cohort.age.tolist(), strict=True)
+        """Each subject and the number of minibatches that it has done with."""
+        ages = self.cohort.age // self.protocol.stimuli.repeats
+        yield from zip(self.cohort.subjects, ages.tolist(), strict=True)
 
     def _streams(self, purpose: str) -> list[np.random.Generator]:
         """A random stream for each subject at its age."""

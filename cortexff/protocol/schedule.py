@@ -60,6 +60,7 @@ def _changes(section: type[Section]) -> type[Section]:
 class Stimuli(Section):
     images: Literal["digits", "mnist", "fashion_mnist", "cifar10"] = "digits"
     minibatch: Annotated[int, Field(ge=1)] = 100  # of hybrids and other_context at least two: a case takes from another
+    repeats: Annotated[int, Field(ge=1)] = 1  # updates on each minibatch, and on its negative data
     validation: Count = 0  # training images held out for probes
     labels: Literal["context", "pixels", "none"] = "context"  # clamped; in the first pixels (§3.3); not shown (§3.2)
     # other_context: the image and its label, but areas hear from hidden areas above what another image evoked (§3.5)
@@ -114,6 +115,8 @@ class PlasticitySettings(Section):
     gradient: Literal["own", "shuffled", "none"] = "own"
     # Awake, synapses learn too what negative data gave them in the last sleep, or in the first (note 15).
     baseline: Literal["none", "fresh", "stale"] = "none"
+    # momentum: weights move by the average of the gradient. adam: instead of it, and for each phase by itself.
+    optimizer: Literal["momentum", "adam"] = "momentum"
     sleeping: list[str] | None = None  # areas that learn from negative data; all unless given
 
 
@@ -341,6 +344,11 @@ class Protocol(Common):
                         raise Mistake(words, "stages", stage, *path)
             earlier.append(name)
         for name, stage in self.stages.items():
+            if stage.epochs is not None and self.stimuli.repeats > 1:
+                words = (
+                    f"stage {name} counts epochs, but stimuli.repeats shows each minibatch {self.stimuli.repeats} times"
+                )
+                raise Mistake(f"{words}: give updates", "stages", name, "epochs")
             self._stage_has_what_it_needs(name, stage)
             if "sleep" in stage.phases and stage.train_softmax and self.stimuli.labels == "none":
                 words = f"stage {name} shows hybrids alone: it has no image to train the softmax on"
@@ -456,6 +464,7 @@ class Protocol(Common):
             unused = {
                 "engine.learning is backprop": [("goodness",), ("readout",), ("plasticity", "peer_normalization")]
             }
+            unused["engine.learning is backprop"] += [("plasticity", "baseline"), ("plasticity", "optimizer")]
             unused["engine.learning is backprop"] += [*of_steps, ("engine", "steps")]
         else:
             unused = {"engine.learning is forward_forward": [("backprop",)]}
