@@ -12,8 +12,10 @@ from cortexff.analysis.separation import (
     collapse_of,
     common_mode_steps,
     lines,
+    predictions,
     resonances,
     rising,
+    tolerable,
 )
 from cortexff.errors import CortexffError
 from cortexff.log import Log, open_file
@@ -153,6 +155,23 @@ def test_a_resonance_is_found_where_it_is_planted(tmp_path):
     for one in found:
         assert (one.interior == 1 and round(one.worst) == 10) if one.block == 8 else one.interior == 0
         np.testing.assert_allclose(one.taus, [1, 10, 100])
+
+
+def test_what_is_tolerable_and_what_was_predicted_is_counted(file_by_product):
+    """Planted: no harm where B ε STEP ≤ 0.5, so up to B 1 at a rate of 5 and everywhere below; k_cm is 1.25 STEP ε."""
+    with open_file(file_by_product) as file:
+        found, steps = cells(file, "max"), common_mode_steps(file, "max")
+    largest = tolerable(found)
+    assert {rate: {block for (r, _), block in largest.items() if r == rate} for rate in RATES} == {
+        0.05: {128},
+        0.5: {32},
+        5: {1},
+    }
+    # B k_cm < 0.2: 12 cells at the lowest rate, 6 at the next and 3 at the last; above 2, of two cycles: B 32 at 5.
+    counts = predictions(found, steps)
+    assert counts["fails"] == (3, 3)
+    right, of = counts["tolerated"]
+    assert (right, of) == (21, 22)  # τ 100 and B 8 at a rate of 5 is slow, and was planted to fail
 
 
 def test_a_rising_curve_is_the_nearest_and_shares_places():

@@ -255,6 +255,38 @@ def collapse_of(found: Sequence[Cell], steps: dict[float, np.ndarray]) -> Collap
     return collapse(block, step, errors[known], tau)
 
 
+def tolerable(found: Sequence[Cell]) -> dict[tuple[float, float], int]:
+    """The largest block up to which all are tolerated, of grown subjects without a baseline; 0: not even the least.
+
+    returns  (learning rate, τ_m) → B
+    """
+    largest: dict[tuple[float, float], int] = {}
+    plain = [cell for cell in found if cell.baseline == "none" and cell.start is not None]
+    for rate, average in dict.fromkeys((cell.learning_rate, cell.gradient_average) for cell in plain):
+        row = [c for c in plain if (c.learning_rate, c.gradient_average) == (rate, average)]
+        row.sort(key=lambda cell: cell.block)
+        first = next((place for place, cell in enumerate(row) if cell.verdict != "tolerated"), len(row))
+        largest[rate, row[0].tau] = row[first - 1].block if first else 0
+    return largest
+
+
+def predictions(found: Sequence[Cell], steps: dict[float, np.ndarray]) -> dict[str, tuple[int, int]]:
+    """How many cells do what was predicted, and of how many, where the control does not fail by itself.
+
+    ``tolerated`` where B k_cm < 0.2 or τ_m > 4 B; ``fails`` where B k_cm > 2 and τ_m < 4 B, of two cycles or more.
+    """
+    counts = {"tolerated": (0, 0), "fails": (0, 0)}
+    for cell in found:
+        if cell.baseline != "none" or cell.start is None or cell.control_fails or cell.learning_rate not in steps:
+            continue
+        drift, slow = cell.block * steps[cell.learning_rate].mean(), cell.tau > 4 * cell.block
+        wanted = "tolerated" if drift < 0.2 or slow else "fails" if drift > 2 and cell.cycles > 1 else None
+        if wanted is not None:
+            right, of = counts[wanted]
+            counts[wanted] = (right + (cell.verdict == wanted), of + 1)
+    return counts
+
+
 def lines(path: str | Path) -> Iterator[str]:
     """What a results file says of separation, as text.
 
@@ -276,6 +308,10 @@ def lines(path: str | Path) -> Iterator[str]:
             if (fit := collapse_of(found, steps)) is not None:
                 shares = ", ".join(f"{axis} {share:.2f}" for axis, share in fit.residual.items())
                 yield f"variance of error that a rising curve leaves, over {shares} (p of block x step {fit.p:.3f})"
+            for what, (right, of) in predictions(found, steps).items():
+                yield f"predicted that separation {'is ' * (what == 'tolerated')}{what}: {right} of {of} cells"
+            for (rate, tau), block in tolerable(found).items():
+                yield f"tolerated at learning rate {rate:g}, τ of the average {tau:.0f}: up to B {block}"
             for one in resonances(found):
                 errors = ", ".join(f"{t:g}: {100 * e:.1f} %" for t, e in zip(one.taus, one.errors, strict=True))
                 where = f"B {one.block}, learning rate {one.learning_rate:g}"
