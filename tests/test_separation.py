@@ -31,7 +31,7 @@ def planted(path, error_of, usual=0.03):
     """A results file in which error is what ``error_of(block, learning rate, tau)`` says, with noise of subjects."""
     changes = {
         "subjects": SUBJECTS,
-        "stages": {"separated": {"updates": 256}},
+        "stages": {"separated": {"updates": 256}, "interleaved": {"updates": 128}},
         "conditions": {"interleaved": {"grid": GRID}, "separated": {"grid": {"cycle": BLOCKS, **GRID}}},
     }
     protocol, random = load_protocol("separated_phases", "quick", {"changes": changes}), np.random.default_rng(0)
@@ -66,6 +66,8 @@ def planted(path, error_of, usual=0.03):
                 shift = 10 * STEP * plasticity.learning_rate * lifted * (0.5 if lifted > 0 else 0.25)
                 row["goodness_pos"][:], row["goodness_neg"][:] = 15 + shift, 10 + shift
                 phase = stage.phase_at(update - 1) if update else ""
+                half = update // 2 if stage.cycle is not None else update
+                row["positive_updates"] = np.full(SUBJECTS, half)
                 log.append(f"max/{name}", {**row, "update": update, "stage": stage_name, "phase": phase})
     return path
 
@@ -96,6 +98,8 @@ def test_cells_stand_beside_the_controls_of_the_same_settings(file_by_product):
             assert cell.verdict == ("fails" if wanted else "tolerated")
         assert {round(cell.tau) for cell in found} == {1, 10, 100}
         assert cells(file, "min") == []
+        born = [cell for cell in cells(file, "max") if cell.start is None]
+        assert {cell.control for cell in born} == {"newborn_interleaved lr5 ga0.9"}  # not development, which is longer
 
 
 def test_where_the_control_fails_nothing_is_said_of_separation():

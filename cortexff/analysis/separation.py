@@ -1,8 +1,10 @@
 """How far apart in time may positive and negative updates lie? The cells of a grid, each against its control.
 
 A *cell* is a condition whose subjects learn in turns of B updates of wake and B of sleep. Its *control* is the
-condition that forks from the same one and learns from both at once, with the same learning rate and average of the
-gradient. Subjects are compared with themselves. ``python -m cortexff.analysis.separation FILE`` prints what is found.
+condition that forks from the same one and learns from both at once, as often, with the same learning rate and average
+of the gradient. Subjects are compared with themselves.
+
+``python -m cortexff.analysis.separation FILE`` prints what a results file says.
 """
 
 from __future__ import annotations
@@ -95,7 +97,8 @@ def cells(file: h5py.File, variant: str) -> list[Cell]:
         if name not in group or not len(group[name]["update"]):
             continue
         data, plasticity = group[name], protocol.plasticity_of(stage)
-        key = (condition.start, plasticity.learning_rate, plasticity.gradient_average)
+        positive = data["positive_updates"][-1].mean() - data["positive_updates"][0].mean()
+        key = (condition.start, plasticity.learning_rate, plasticity.gradient_average, positive)
         if stage.phase == "interleaved":
             controls.setdefault(key, (name, *({m: _row(data, m, row) for m in METRICS} for row in (-1, 0))))
         elif stage.cycle is not None and stage.cycle.wake == stage.cycle.sleep and "wake" in data["phase"].asstr()[:]:
@@ -110,7 +113,7 @@ def cells(file: h5py.File, variant: str) -> list[Cell]:
             cycles = int(data["update"][-1]) // stage.cycle.length
             found.append((name, key, stage.cycle.wake, cycles, plasticity.baseline, values))
     return [
-        Cell(name, controls[key][0], key[0], block, cycles, *key[1:], baseline, values, *controls[key][1:])
+        Cell(name, controls[key][0], key[0], block, cycles, *key[1:3], baseline, values, *controls[key][1:])
         for name, key, block, cycles, baseline, values in found
         if key in controls
     ]

@@ -23,7 +23,7 @@ READING = (
 MARKS = "osD^v"
 LEAST, MOST = 0.5, 50.0  # points of error, where the colours of the maps begin and end
 BELOW = "error, averaged weights", "hallucinations, end of wake", "with a baseline (note 15)", "from birth on"
-KINDS = {"none": ("none", GREY), "fresh": ("fresh: of the last sleep", GREEN), "stale": ("of the first sleep", ORANGE)}
+KINDS = {"none": GREY, "fresh": GREEN, "stale": ORANGE}  # baselines
 
 
 def has_grid(variants: Mapping[str, Conditions]) -> bool:
@@ -35,13 +35,13 @@ def has_grid(variants: Mapping[str, Conditions]) -> bool:
 def separation_sheet(variants: Mapping[str, Conditions], protocol: Any, about: Mapping[str, Any]) -> Figure:
     """For each variant, a map of blocks and learning rates for each average; below, what error depends on."""
     del protocol  # every sheet is asked with it
-    each, head, foot = 4.25, 0.8, 0.15
+    each, head, foot = 4.45, 0.8, 0.15
     height = head + each * len(variants) + foot
     figure = titled_page(WIDTH, height, about, READING)
     for place, (variant, conditions) in enumerate(variants.items()):
         found, steps = _cells(conditions), common_mode_steps(_file(conditions), variant)
         top = 1 - (head + place * each) / height
-        frame = {"left": 0.085, "right": 0.985, "top": top - 0.2 / height, "bottom": top - (each - 0.45) / height}
+        frame = {"left": 0.085, "right": 0.985, "top": top - 0.2 / height, "bottom": top - (each - 0.65) / height}
         rows = figure.add_gridspec(2, 1, height_ratios=[1, 1.1], hspace=0.55, **frame)
         grown = [cell for cell in found if cell.start is not None and cell.baseline == "none"]
         taus = sorted({cell.tau for cell in grown})
@@ -56,7 +56,7 @@ def separation_sheet(variants: Mapping[str, Conditions], protocol: Any, about: M
         below = rows[1].subgridspec(1, 4, width_ratios=[1.25, 1.25, 1, 1], wspace=0.42).subplots()
         _over_product(below[0], grown, steps, "averaged", "err_goodness")
         if (fit := collapse_of(found, steps)) is not None:
-            words = f"rising curve leaves\n{100 * fit.residual['block x step']:.0f} % of variance"
+            words = f"{100 * fit.residual['block x step']:.0f} % left by\na rising curve"
             below[0].text(0.03, 0.3, words, transform=below[0].transAxes, size=6, va="top")
         _over_product(below[1], grown, steps, "wake", "fp_neg")
         _baselines(below[2], found)
@@ -191,15 +191,15 @@ def _baselines(axes: Axes, found: Sequence[Cell]) -> None:
     if not settings:
         return
     for place, setting in enumerate(settings):
-        for shift, (kind, (label, colour)) in enumerate(KINDS.items()):
+        for shift, (kind, colour) in enumerate(KINDS.items()):
             for cell in found:
                 mine = (cell.block, cell.learning_rate, cell.gradient_average) == setting and cell.baseline == kind
                 if mine and cell.start is not None:
-                    _mark(axes, place + 0.22 * (shift - 1), cell, colour, label if place == 0 else "")
+                    _mark(axes, place + 0.22 * (shift - 1), cell, colour, kind if place == 0 else "")
     axes.axhline(0, color=GREY, linewidth=0.6)
     axes.set_xticks(range(len(settings)), [f"B {block}\nε {rate:g}" for block, rate, _ in settings])
     axes.set_ylabel("Error − control (points)")
-    axes.legend(loc="upper left", handlelength=0.8, borderpad=0, labelspacing=0.3, handletextpad=0.3)
+    _legend_below(axes, ncols=3)
 
 
 def _mark(axes: Axes, x: float, cell: Cell, colour: str, label: str) -> None:
@@ -233,4 +233,17 @@ def _newborn(axes: Axes, found: Sequence[Cell]) -> None:
     axes.set_ylim(-3, 103)
     axes.set_xlabel("B")
     axes.set_ylabel("Error (%)")
-    axes.legend(loc="lower right", handlelength=1, borderpad=0, labelspacing=0.3)
+    _legend_below(axes, ncols=2)
+
+
+def _legend_below(axes: Axes, ncols: int) -> None:
+    axes.legend(
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.27),
+        ncols=ncols,
+        handlelength=0.8,
+        borderpad=0,
+        labelspacing=0.3,
+        handletextpad=0.3,
+        columnspacing=0.8,
+    )
