@@ -19,9 +19,13 @@ def _folders(kind: Kind) -> list[Path]:
     return [Path.cwd() / kind, shipped]
 
 
+PREREGISTRATION = ".prereg"  # ends the name of the file beside a protocol that says what was predicted of it
+
+
 def names(kind: Kind) -> list[str]:
     """Every name that ``find`` accepts without a path, sorted."""
-    return sorted({file.stem for folder in _folders(kind) for file in folder.glob("*.yaml")})
+    files = {file.stem for folder in _folders(kind) for file in folder.glob("*.yaml")}
+    return sorted(name for name in files if not name.endswith(PREREGISTRATION))
 
 
 def find(kind: Kind, name_or_path: str | Path) -> Path:

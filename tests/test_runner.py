@@ -17,6 +17,7 @@ from cortexff.engines.rate import RateEngine
 from cortexff.errors import CortexffError
 from cortexff.graph import parse_model
 from cortexff.log import Log, open_file
+from cortexff.protocol import runner
 from cortexff.protocol.checkpoint import path_for
 from cortexff.protocol.lesson import Lessons
 from cortexff.protocol.runner import Interrupted, Listener, Run, check_fit, plan
@@ -472,6 +473,35 @@ def test_physiology_and_the_way_of_the_weights_are_logged_where_asked(tmp_path):
         changes = refused or BACKPROP
         with pytest.raises(ValueError, match="measures has physiology"):
             protocol_of(changes, {"measures": ["physiology"]})
+
+
+def test_every_condition_ends_with_a_session_of_vigilance_where_asked(tmp_path):
+    protocol = protocol_of({"measures": ["vigilance"], "engine": {"steps": 3}})
+    live(tmp_path / "run.h5", protocol)
+    with h5py.File(tmp_path / "run.h5") as file:
+        for name, found in file["max"].items():
+            if protocol.stages[protocol.conditions[name].stages[-1]].probe_on != "test":
+                assert "vigilance_evidence" not in found
+                continue
+            evidence, onset = found["vigilance_evidence"][:], found["vigilance_onset"][:]
+            assert evidence.shape[:2] == (2, len(onset)) and np.isfinite(evidence).all()
+            later = np.arange(evidence.shape[2]) > onset[:, None] + 2
+            assert np.isfinite(found["vigilance_synchrony"][:]).all() and later.any()
+        frozen, deprived = (file[f"max/{name}/vigilance_evidence"][:] for name in ("frozen", "deprived"))
+        assert not np.array_equal(frozen, deprived)
+    with pytest.raises(ValueError, match="measures has vigilance"):
+        protocol_of({"engine": {"kind": "spiking"}}, {"measures": ["vigilance"]})
+
+
+def test_a_fork_is_not_probed_again_where_its_condition_began(tmp_path, monkeypatch):
+    measured = []
+    measure = runner.measure
+    monkeypatch.setattr(runner, "measure", lambda *given, **more: measured.append(1) or measure(*given, **more))
+    live(tmp_path / "run.h5", protocol_of())
+    with h5py.File(tmp_path / "run.h5") as file:
+        probes = sum(len(found["update"]) for found in file["max"].values())
+        ends = file["max/deprived/goodness_pos"][-1], file["max/recovered/goodness_pos"][0]
+        assert np.array_equal(*ends) and len(measured) < probes
 
 
 def test_a_stage_that_asks_for_what_there_is_not_is_refused():

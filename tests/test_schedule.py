@@ -19,8 +19,9 @@ from cortexff.protocol.schedule import (
     probe_updates,
     stage_lengths,
 )
+from cortexff.resources import find, names
 
-SHIPPED = sorted((Path(__file__).parents[1] / "protocols").glob("*.yaml"))
+SHIPPED = [find("protocols", name) for name in names("protocols")]
 PRESETS = [(path.stem, preset) for path in SHIPPED for preset in ("default", *YAML(typ="safe").load(path)["presets"])]
 TEXT = """\
 format: cortexff-protocol/1
@@ -487,3 +488,22 @@ def test_a_list_of_variants_leaves_the_others_out():
     assert chosen.variants == {"undamped": {"engine": {"damping": 0}}}
     more = load_protocol("recurrent", "default", {"--set": {"variants": {"slow": {"engine": {"damping": 0.9}}}}})
     assert list(more.variants) == ["max", "alternating", "undamped", "slow"]
+
+
+# ------------------------------------------------------------------------ some conditions of many
+
+
+def test_a_list_of_conditions_leaves_the_others_out_and_the_stages_that_only_they_had(tmp_path):
+    (tmp_path / "p.yaml").write_text(TEXT)
+    whole = load_protocol(tmp_path / "p.yaml")
+    first = next(iter(whole.conditions))
+    layers = {"--set a": {"conditions": [first]}, "--set b": {"table": {"conditions": [first], "against": None}}}
+    some = load_protocol(tmp_path / "p.yaml", changes=layers)
+    assert list(some.conditions) == [first] and list(some.stages) == whole.conditions[first].stages
+    with pytest.raises(CortexffError, match="--set a: no condition 'nap'"):
+        load_protocol(tmp_path / "p.yaml", changes={"--set a": {"conditions": ["nap"]}})
+
+
+def test_lists_are_read_as_what_cannot_change():
+    protocol = load_protocol("sleep_deprivation", "full")
+    assert protocol.stages["local_sleep"].plasticity.sleeping == ("V1",) and hash(protocol.stages["one_class"])

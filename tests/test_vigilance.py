@@ -9,7 +9,7 @@ from brain_by_hand import AREAS, CLAMPED, LABELS, PIXELS, Brain, cohort, engine_
 
 from cortexff.errors import CortexffError
 from cortexff.protocol import vigilance
-from cortexff.protocol.vigilance import EVOKED, TRIAL_VARIABLES, VARIABLES, Task, measure
+from cortexff.protocol.vigilance import EVOKED, VARIABLES, Task, measure
 
 TRIALS, FRAMES, SUBJECTS = 10, 24, [0, 2, 5]
 
@@ -18,7 +18,7 @@ def task_of(subjects=SUBJECTS, **more) -> Task:
     random = np.random.default_rng(0)
     images = random.random((TRIALS, PIXELS), dtype=np.float32)
     labels = random.integers(0, LABELS, TRIALS)
-    return Task.of(images, labels, 0, list(subjects), **{"visible": 0.6, "frames": FRAMES, **more})
+    return Task.of(images, labels, 0, list(subjects), **{"visible": 0.6, "frames": FRAMES, "lures": False, **more})
 
 
 def frames_of(task: Task) -> np.ndarray:
@@ -28,6 +28,11 @@ def frames_of(task: Task) -> np.ndarray:
 
 def session_of(engine, subjects=SUBJECTS, **more):
     return measure(engine, cohort(engine, list(subjects)), CLAMPED, task_of(subjects, **more))
+
+
+def of_subjects(session):
+    """What is measured of areas."""
+    return [(name, value) for name, value in session.items() if VARIABLES[name].dims == ("subject", "area")]
 
 
 # ------------------------------------------------------------------------ what is shown
@@ -84,17 +89,22 @@ def by_hand(brain: Brain, task: Task, place: int, sign: float) -> dict:
         start = int(task.onset[trial]) + EVOKED
         for area in AREAS:
             traces[area].append([y[area] for y in steps[start : start + FRAMES - 10 - EVOKED]])
-    found = {"evidence": np.array(odds), "synchrony": [], "noise_correlation": [], "off_index": []}
+    found = {
+        "vigilance_evidence": np.array(odds),
+        "vigilance_synchrony": [],
+        "vigilance_noise_correlation": [],
+        "vigilance_off_index": [],
+    }
     for area, blocks in zip(AREAS, (2, 1), strict=True):
         of_area = np.array(traces[area])  # (trials, frames, units)
         chi = [y.mean(-1).var() / y.var(0).mean() for y in of_area if y.var(0).any()]
-        found["synchrony"].append(np.mean(chi))
+        found["vigilance_synchrony"].append(np.mean(chi))
         deviations = np.concatenate([y - y.mean(0) for y in of_area])
         live = deviations[:, deviations.any(0)]
-        found["noise_correlation"].append(np.corrcoef(live.T)[np.triu_indices(live.shape[1], 1)].mean())
+        found["vigilance_noise_correlation"].append(np.corrcoef(live.T)[np.triu_indices(live.shape[1], 1)].mean())
         levels = of_area.reshape(*of_area.shape[:2], blocks, -1).mean(-1)
         off = [(levels[..., b] < 0.1 * levels[..., b].mean()).mean() for b in range(blocks) if levels[..., b].any()]
-        found["off_index"].append(np.mean(off))
+        found["vigilance_off_index"].append(np.mean(off))
     return found
 
 
@@ -108,35 +118,38 @@ def test_a_session_is_what_its_definition_says(alternating, sign, lures):
     for place in range(len(SUBJECTS)):
         brain = Brain(state, place, alternating)
         wanted = by_hand(brain, task, place, 1.0 if sign == "max" else -1.0)
-        np.testing.assert_allclose(session.evidence[place], wanted.pop("evidence"), rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(
+            session["vigilance_evidence"][place], wanted.pop("vigilance_evidence"), rtol=1e-4, atol=1e-4
+        )
         for name, value in wanted.items():
-            np.testing.assert_allclose(session.row[name][place], value, rtol=1e-3, atol=1e-5, err_msg=name)
+            np.testing.assert_allclose(session[name][place], value, rtol=1e-3, atol=1e-5, err_msg=name)
 
 
 def test_every_measure_has_the_shape_that_the_log_is_told():
     session = session_of(engine_of())
     sizes = {"subject": 3, "area": 2, "trial": TRIALS, "frame": FRAMES}
-    for found, variables in ((session.row, VARIABLES), ({"evidence": session.evidence}, TRIAL_VARIABLES)):
-        assert found.keys() == variables.keys()
-        for name, array in found.items():
-            assert array.shape == tuple(sizes[dim] for dim in variables[name].dims[1:])
-            assert array.dtype == np.float32
+    assert session.keys() == VARIABLES.keys()
+    for name, array in session.items():
+        assert array.shape == tuple(sizes[dim] for dim in VARIABLES[name].dims)
+        assert array.dtype == VARIABLES[name].dtype
 
 
 def test_areas_that_do_not_count_have_no_evidence():
     engine, task = engine_of(), task_of()
     state = cohort(engine, SUBJECTS)
-    one, other = (measure(engine, state, CLAMPED, task, [area]).evidence for area in AREAS)
-    np.testing.assert_allclose(one + other, measure(engine, state, CLAMPED, task).evidence, rtol=1e-4, atol=1e-5)
+    one, other = (measure(engine, state, CLAMPED, task, [area])["vigilance_evidence"] for area in AREAS)
+    np.testing.assert_allclose(
+        one + other, measure(engine, state, CLAMPED, task)["vigilance_evidence"], rtol=1e-4, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("subject", SUBJECTS)
 def test_a_subject_alone_is_the_subject_it_is_among_others(subject):
     many, alone = session_of(engine_of()), session_of(engine_of(), [subject])
     place = SUBJECTS.index(subject)
-    np.testing.assert_allclose(alone.evidence[0], many.evidence[place], rtol=1e-5, atol=1e-5)
-    for name, value in many.row.items():
-        np.testing.assert_allclose(alone.row[name][0], value[place], rtol=1e-4, atol=1e-6, err_msg=name)
+    np.testing.assert_allclose(alone["vigilance_evidence"][0], many["vigilance_evidence"][place], rtol=1e-5, atol=1e-5)
+    for name, value in of_subjects(many):
+        np.testing.assert_allclose(alone[name][0], value[place], rtol=1e-4, atol=1e-6, err_msg=name)
 
 
 @pytest.mark.parametrize("limit, most", [("ROWS_AT_ONCE", 1), ("ROWS_AT_ONCE", 9), ("VALUES_AT_ONCE", 1)])
@@ -144,9 +157,9 @@ def test_the_size_of_a_chunk_does_not_matter(monkeypatch, limit, most):
     whole = session_of(engine_of())
     monkeypatch.setattr(vigilance, limit, most)
     parts = session_of(engine_of())
-    np.testing.assert_allclose(parts.evidence, whole.evidence, rtol=1e-5, atol=1e-5)
-    for name, value in whole.row.items():
-        np.testing.assert_allclose(parts.row[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
+    np.testing.assert_allclose(parts["vigilance_evidence"], whole["vigilance_evidence"], rtol=1e-5, atol=1e-5)
+    for name, value in of_subjects(whole):
+        np.testing.assert_allclose(parts[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
 
 
 def test_watching_changes_nothing():
@@ -155,7 +168,7 @@ def test_watching_changes_nothing():
     before = {name: array.clone() for name, array in state.arrays().items()}
     first, again = (measure(engine, state, CLAMPED, task) for _ in range(2))
     assert all(torch.equal(before[name], array) for name, array in state.arrays().items())
-    np.testing.assert_array_equal(first.evidence, again.evidence)
+    np.testing.assert_array_equal(first["vigilance_evidence"], again["vigilance_evidence"])
 
 
 def test_a_network_that_diverged_has_no_measures_and_the_others_have():
@@ -163,8 +176,8 @@ def test_a_network_that_diverged_has_no_measures_and_the_others_have():
     state = cohort(engine, SUBJECTS)
     state.weights["V1→V2"][1] = float("nan")
     session = measure(engine, state, CLAMPED, task_of())
-    assert np.isfinite(session.evidence).all((1, 2)).tolist() == [True, False, True]
-    for value in session.row.values():
+    assert np.isfinite(session["vigilance_evidence"]).all((1, 2)).tolist() == [True, False, True]
+    for _, value in of_subjects(session):
         assert np.isfinite(value).all(1).tolist() == [True, False, True]
 
 
@@ -182,8 +195,8 @@ def test_a_feed_forward_net_sees_each_frame_by_itself(labels):
         for trial, frame in ((0, 0), (3, 20), (9, 23)):
             y = brain.pass_up(frames[place, trial, frame])
             wanted = sum(y["V1"] ** 2) - 3.0 + (np.mean(y["V2"] ** 2) - 0.5) / 0.5
-            assert session.evidence[place, trial, frame] == pytest.approx(wanted, rel=1e-4, abs=1e-4)
-    assert np.isfinite(session.row["synchrony"]).all()
+            assert session["vigilance_evidence"][place, trial, frame] == pytest.approx(wanted, rel=1e-4, abs=1e-4)
+    assert np.isfinite(session["vigilance_synchrony"]).all()
 
 
 def test_units_that_do_the_same_are_wholly_synchronous():
@@ -193,7 +206,7 @@ def test_units_that_do_the_same_are_wholly_synchronous():
     for array in (state.weights["retina→V1"], state.weights["V2→V1"], state.biases["V1"]):
         array.copy_(array[:, :1].expand_as(array))
     session = measure(engine, state, CLAMPED, task)
-    known = np.isfinite(session.row["synchrony"][:, 0])
+    known = np.isfinite(session["vigilance_synchrony"][:, 0])
     assert known.any()
-    np.testing.assert_allclose(session.row["synchrony"][known, 0], 1.0, rtol=1e-4)
-    np.testing.assert_allclose(session.row["noise_correlation"][known, 0], 1.0, rtol=1e-4)
+    np.testing.assert_allclose(session["vigilance_synchrony"][known, 0], 1.0, rtol=1e-4)
+    np.testing.assert_allclose(session["vigilance_noise_correlation"][known, 0], 1.0, rtol=1e-4)

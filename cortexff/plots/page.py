@@ -118,6 +118,16 @@ def logarithmic(panels: Sequence[Axes], ticks: Sequence[float], low: float, high
         axes.set_yticks([], minor=True)
 
 
+def from_zero_on(axes: Axes, last: int) -> None:
+    """A logarithmic axis of updates that shows 0 as well."""
+    axes.set_xscale("symlog", linthresh=1, linscale=0.5)
+    every = [lead * 10**power for power in range(len(str(last))) for lead in range(1, 10) if lead * 10**power <= last]
+    labelled = [0, *(tick for tick in every if str(tick)[0] in ("125" if last <= 50 else "1"))]
+    axes.set_xticks(labelled, labels=map(str, labelled))
+    axes.set_xticks(every, minor=True)
+    axes.set_xlim(-0.2, 1.2 * max(last, 1))
+
+
 def drawn_heights(panels: Sequence[Axes]) -> np.ndarray:
     """The finite heights of all lines in some panels."""
     values = np.concatenate([np.ravel(line.get_ydata()).astype(float) for axes in panels for line in axes.lines])

@@ -20,6 +20,7 @@ from cortexff.plots.page import (
     WIDTH,
     Conditions,
     draw_curve,
+    from_zero_on,
     interval_of,
     same_height,
     titled_page,
@@ -102,7 +103,7 @@ def _deprivation(axes: Axes, found: Conditions, name: str) -> None:
         draw_curve(axes, found[condition]["update"][:], values_of(found[condition], name), colour)
     if "frozen" in found:
         axes.axhline(interval_of(values_of(found["frozen"], name)[-1]).mean, **FROZEN)
-    _from_zero_on(axes, found["deprived"]["update"][-1])
+    from_zero_on(axes, found["deprived"]["update"][-1])
 
 
 def _recovery(axes: Axes, found: Conditions, name: str, protocol: Protocol) -> None:
@@ -119,7 +120,7 @@ def _recovery(axes: Axes, found: Conditions, name: str, protocol: Protocol) -> N
             slept[condition] = int(updates[-1])
     axes.set_title(RECOVERY[name], size=7, pad=2)
     axes.set_xlabel("Negative-only updates")
-    _from_zero_on(axes, max(slept.values()))
+    from_zero_on(axes, max(slept.values()))
 
 
 def _goodness(axes: Axes, found: h5py.Group, net: nx.MultiDiGraph, moment: str) -> None:
@@ -138,13 +139,3 @@ def _goodness(axes: Axes, found: h5py.Group, net: nx.MultiDiGraph, moment: str) 
     axes.axvline(1, color="black", linewidth=0.8)
     axes.text(0.99, 0.85, moment, ha="right", va="top", transform=axes.transAxes)
     axes.set_yticks([])
-
-
-def _from_zero_on(axes: Axes, last: int) -> None:
-    """A logarithmic axis of updates that shows 0 as well."""
-    axes.set_xscale("symlog", linthresh=1, linscale=0.5)
-    every = [lead * 10**power for power in range(len(str(last))) for lead in range(1, 10) if lead * 10**power <= last]
-    labelled = [0, *(tick for tick in every if str(tick)[0] in ("125" if last <= 50 else "1"))]
-    axes.set_xticks(labelled, labels=map(str, labelled))
-    axes.set_xticks(every, minor=True)
-    axes.set_xlim(-0.2, 1.2 * max(last, 1))

@@ -34,7 +34,7 @@ def told_to_engine(settings: PlasticitySettings, factor: float = 1.0) -> Plastic
     told["learning_rate"] = settings.learning_rate * factor
     if settings.optimizer == "adam":
         told["gradient_average"] = 0.0  # it has an average of its own
-    return Plasticity(**told | {"sleeping": None if settings.sleeping is None else tuple(settings.sleeping)})
+    return Plasticity(**told)
 
 
 class Lessons:
@@ -83,7 +83,7 @@ class Lessons:
     def cases(self, protocol: Protocol, subject: int, age: int, stimuli: StageStimuli | None = None) -> np.ndarray:
         """Places of the training images that a subject of that age meets, (minibatch,)."""
         size, stimuli = protocol.stimuli.minibatch, stimuli or StageStimuli()
-        some = (tuple(stimuli.classes or ()), stimuli.remembered or 0)
+        some = (stimuli.classes or (), stimuli.remembered or 0)
         epoch, batch = divmod(age, max(1, len(self.pool(protocol.seed, subject, *some)) // size))
         return self.order(protocol.seed, subject, epoch, *some)[batch * size : (batch + 1) * size]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 import shlex
@@ -22,16 +23,19 @@ from cortexff.graph import hidden_areas
 from cortexff.log import Log, open_file
 from cortexff.protocol.runner import most_blocks
 from cortexff.protocol.schedule import Common, from_json
-from cortexff.resources import find
+from cortexff.resources import PREREGISTRATION, find
 
 
 def origin(protocol: Common, net: nx.MultiDiGraph, name_or_path: str, preset: str) -> dict[str, Any]:
     """What is known of a run before it begins, wherever it will run."""
+    path = find("protocols", name_or_path)
+    predicted = path.with_name(f"{path.stem}{PREREGISTRATION}.yaml")
     return {
         "title": protocol.title,
         "protocol_name": Path(name_or_path).stem,
         "preset": preset,
-        "protocol": read_text(find("protocols", name_or_path)),
+        "protocol": read_text(path),
+        **({"preregistration": hashlib.sha256(predicted.read_bytes()).hexdigest()} if predicted.is_file() else {}),
         "settings": protocol.model_dump_json(by_alias=True),
         "model": net.graph["text"],
         "model_source": Path(net.graph["source"]).name,

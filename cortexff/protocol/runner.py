@@ -23,7 +23,7 @@ from cortexff.engines.state import RateDynamics
 from cortexff.errors import CortexffError
 from cortexff.graph import has_context, hidden_areas, only_area, with_goodness
 from cortexff.log import Log, Variable
-from cortexff.protocol import averaging, checkpoint, physiology
+from cortexff.protocol import averaging, checkpoint, physiology, vigilance
 from cortexff.protocol.cohort import Cohort
 from cortexff.protocol.dynamics import MEASURES
 from cortexff.protocol.lesson import Lessons
@@ -70,9 +70,10 @@ def measured(protocol: Protocol, condition: str | None = None) -> dict[str, Vari
     """Metrics of a protocol's probes, or of a condition's."""
     of_labels = HYBRID_VARIABLES if protocol.stimuli.labels == "none" else VARIABLES
     found = dict(BACKPROP_VARIABLES if protocol.learns_by_backprop else of_labels)
+    of_probes = {**MEASURES, "physiology": {**physiology.VARIABLES, "weight_path": WEIGHT_PATH}}
+    of_probes["averaged"] = averaging.VARIABLES
     for asked in protocol.measures if condition is None else protocol.measures_of(condition):
-        of_physiology = {**physiology.VARIABLES, "weight_path": WEIGHT_PATH}
-        found |= {**MEASURES, "physiology": of_physiology, "averaged": averaging.VARIABLES}[asked]
+        found |= of_probes.get(asked, {})
     # Updates and stage are coordinates, so that xarray plots against them.
     return {name: dataclasses.replace(variable, coordinates="update stage") for name, variable in found.items()}
 
@@ -218,6 +219,7 @@ class Run:
         self.lessons = Lessons(images, self.presentation, len(self.subjects))
         self.position = Position()
         self.ends: dict[str, Cohort] = {}  # condition → its cohort at the end, where another starts from it
+        self.last_probes: dict[tuple, Measurement] = {}  # of conditions in this process, by what was probed and how
 
     @property
     def updates(self) -> int:
@@ -259,6 +261,7 @@ class Run:
             needed = {protocol.conditions[later.condition].start for later in to_come}
             needed = needed.union(*(later.stage.looks_back_to.values() for later in to_come))
             self.ends = {name: end for name, end in self.ends.items() if name in needed}
+            self.last_probes = {key: found for key, found in self.last_probes.items() if key[1] in needed}
 
     def forget_checkpoint(self) -> None:
         """Remove the checkpoint: the results are complete."""
@@ -314,11 +317,16 @@ class Run:
             count = f"{reached.sum()} of {len(reached)} subjects reached the criterion"
             rest = "" if reached.all() else "; the others lived through the whole stage"
             self.listener.noted(f"{segment.group}: {count} (error ≤ {100 * stage.until:g} %){rest}")
+        if segment.last:
+            self.last_probes[self._looks(protocol, segment, segment.condition)] = found
         if stage.probe_on == "test" and segment.last:
             for name, values in found.stimuli.items():
                 self.log.write(segment.group, name, values, STIMULUS_VARIABLES[name])
             for name, picture in self._pictures(engine, protocol, segment, everyone):
                 self.log.write(segment.group, name, picture, PICTURES[name])
+            if "vigilance" in protocol.measures:
+                for name, values in self._vigilance(engine, protocol, segment, everyone).items():
+                    self.log.write(segment.group, name, values, vigilance.VARIABLES[name])
         if protocol.raster and segment.last and isinstance(engine, SpikingEngine) and self.subjects[0] == 0:
             self._keep_spikes(engine, protocol, segment, everyone)
 
@@ -331,7 +339,9 @@ class Run:
     def _probe(
         self, engine: AnyEngine, protocol: Protocol, segment: Segment, everyone: Cohort, update: int
     ) -> Measurement:
-        found = self._measure(engine, protocol, segment, everyone)
+        start = protocol.conditions[segment.condition].start if segment.first and not update else None
+        found = self.last_probes.get(self._looks(protocol, segment, start))
+        found = found or self._measure(engine, protocol, segment, everyone)
         phase = segment.stage.phase_at(update - 1) if update else ""
         row = {"update": segment.before + update, "stage": segment.stage_name, "phase": phase, "age": everyone.age}
         row |= {"positive_updates": everyone.met[:, 0], "negative_updates": everyone.met[:, 1], **found.row}
@@ -342,6 +352,12 @@ class Run:
             words += f"hallucinations {100 * row['fp_neg'].mean():5.1f} %  d′ {row['dprime'].mean():.2f}  "
         self.listener.probed(segment.group, segment.before + update, f"{words}({segment.stage.probe_on} images)")
         return found
+
+    def _looks(self, protocol: Protocol, segment: Segment, condition: str | None) -> tuple:
+        """Everything on which it depends what a probe finds at the end of a condition."""
+        stage, measures = segment.stage, tuple(protocol.measures_of(segment.condition))
+        engine = (protocol.engine_of(stage), learns(stage))
+        return segment.variant, condition, stage.probe_on, stage.probe_images, *engine, *measures
 
     def _measure(self, engine: AnyEngine, protocol: Protocol, segment: Segment, everyone: Cohort) -> Measurement:
         probe = self._stimuli(segment.stage.probe_on, segment.stage.probe_images, protocol.seed)
@@ -360,6 +376,15 @@ class Run:
                 of_mean = measure(engine, averaged, everyone.softmax, probe, protocol.window, self.blocks, **options)
             found.row.update({f"averaged_{name}": of_mean.row[name] for name in averaging.MEASURED})
         return found
+
+    def _vigilance(
+        self, engine: RateEngine, protocol: Protocol, segment: Segment, everyone: Cohort
+    ) -> dict[str, np.ndarray]:
+        probe = self._stimuli(segment.stage.probe_on, segment.stage.probe_images, protocol.seed)
+        shown = (array[: vigilance.TRIALS].numpy() for array in (probe.images, probe.labels))
+        task = vigilance.Task.of(*shown, protocol.seed, self.subjects)
+        counted = engine.areas[1:] if protocol.readout.skip_first else engine.areas
+        return vigilance.measure(engine, everyone.state, self.presentation, task, counted)
 
     def _pictures(
         self, engine: AnyEngine, protocol: Protocol, segment: Segment, everyone: Cohort

@@ -29,6 +29,8 @@ NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=0)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_ .-]*$")]  # names become groups of the results file
 
+Names = Annotated[tuple[str, ...], Field(strict=False)]  # YAML knows lists alone
+
 # What a variant may change: the rest is common to the whole run and its file.
 IN_VARIANTS = ("goodness", "engine", "plasticity", "backprop", "readout", "stages", "stimuli.negatives")
 
@@ -117,7 +119,7 @@ class PlasticitySettings(Section):
     baseline: Literal["none", "fresh", "stale"] = "none"
     # momentum: weights move by the average of the gradient. adam: instead of it, and for each phase by itself.
     optimizer: Literal["momentum", "adam"] = "momentum"
-    sleeping: list[str] | None = None  # areas that learn from negative data; all unless given
+    sleeping: Names | None = None  # areas that learn from negative data; all unless given
 
 
 PlasticityChanges = _changes(PlasticitySettings)
@@ -129,7 +131,9 @@ class StageStimuli(Section):
     # As in the protocol's stimuli, or images with shuffled pixels.
     negatives: Literal["hard_labels", "random_labels", "noise"] | None = None
     dreamer: str | None = None  # condition whose subjects, as they were at its end, draw the hard labels
-    classes: Annotated[list[Count], Field(min_length=1)] | None = None  # labels of the images that are met; all
+    classes: Annotated[tuple[Count, ...], Field(min_length=1, strict=False)] | None = (
+        None  # labels of the images that are met; all
+    )
     remembered: Annotated[int, Field(ge=1)] | None = None  # so many images, chosen once for each subject; all
     shuffled_labels: bool = False  # real images have any label: a control
 
@@ -318,8 +322,9 @@ class Protocol(Common):
     # Measured at every probe beside the rest: how far drives from above and below cancel (§3.5); oscillations (§3.4);
     # firing rates, spikes and how far they say what rates with the same weights say.
     # Of the weights averaged over the last whole cycle of wake and sleep: error, hallucinations, d′ (averaged).
-    # And of rates: excitability, energy, dimensions of activity, and what synapses are like (§9).
-    measures: list[Literal["cancellation", "oscillation", "spikes", "physiology", "averaged"]] = []
+    # And of rates: excitability, energy, dimensions of activity, and what synapses are like; and at the end of each
+    # condition, whose probes are on test images, how a network reacts to images that appear (§9).
+    measures: list[Literal["cancellation", "oscillation", "spikes", "physiology", "vigilance", "averaged"]] = []
     # Images of which every spike of the first subject is kept at the end of each condition that spikes, with their true
     # label and with another.
     raster: Count = 0
@@ -361,7 +366,7 @@ class Protocol(Common):
                 "measures has averaged, but there is no error by goodness: stimuli.labels is none, or learning backprop"
             )
             raise Mistake(words, "measures")
-        of_steps = [measure for measure in self.measures if measure not in ("physiology", "averaged")]
+        of_steps = [measure for measure in self.measures if measure in ("cancellation", "oscillation", "spikes")]
         if of_steps and (self.stimuli.labels == "none" or not self.engine.steps):
             words = f"measures {of_steps} need labels and steps, but stimuli.labels is none or engine.steps is 0"
             raise Mistake(words, "measures")
@@ -439,8 +444,12 @@ class Protocol(Common):
                 if any(getattr(unit, key) != Spiking.model_fields[key].default for unit in units):
                     words = f"engine.spiking.{key} has no effect where engine.spiking.neuron is integrate_and_fire"
                     raise Mistake(f"{words} in every stage: leave it out, or give leaky", "engine", "spiking", key)
-        if "physiology" in self.measures and (spiking or self.learns_by_backprop):
-            raise Mistake("measures has physiology, but only rates that learn by Forward-Forward have it", "measures")
+        for of_rates in {"physiology", "vigilance"}.intersection(self.measures):
+            if spiking or self.learns_by_backprop:
+                words = f"measures has {of_rates}, but only rates that learn by Forward-Forward have it"
+                raise Mistake(words, "measures")
+        if "vigilance" in self.measures and self.stimuli.labels == "none":
+            raise Mistake("measures has vigilance, which needs labels, but stimuli.labels is none", "measures")
         if "spikes" in self.measures and not spiking:
             words = "measures has spikes, but in no stage engine.kind is spiking (--engine spiking)"
             raise Mistake(words, "measures")
@@ -583,9 +592,12 @@ def load_protocol(
     settings, of_preset = {key: value for key, value in written.items() if key != "presets"}, presets.get(preset) or {}
     if "variants" in of_preset:  # in place of the others, not beside them
         settings.pop("variants", None)
-    settings = merge(settings, of_preset)
-    for words, layer in changes.items():
+    layers = {f"{path}: preset {preset}": of_preset, **changes}
+    for words, layer in layers.items():
         settings = merge(settings, _chosen(settings, layer, words))
+    if "stages" in settings and any(isinstance(layer.get("conditions"), list) for layer in layers.values()):
+        used = {stage for condition in settings["conditions"].values() for stage in (condition or {}).get("stages", ())}
+        settings["stages"] = {name: stage for name, stage in settings["stages"].items() if name in used}
 
     def place(mistake: Sequence[str | int]) -> str:
         """Where the user wrote a setting: the last layer that has it, or what it should be part of."""
@@ -613,18 +625,19 @@ def load_protocol(
 
 
 def _chosen(settings: dict[str, Any], layer: Mapping[str, Any], words: str) -> Mapping[str, Any]:
-    """A layer without ``variants: [NAME, ...]``, which leaves the other variants out of ``settings``."""
+    """A layer without lists of ``variants`` and ``conditions``: they leave the others out of ``settings``."""
+    lists = {key: layer[key] for key in ("variants", "conditions") if isinstance(layer.get(key), list)}
+    for key, names in lists.items():
+        known = settings.get(key) or {}
+        if unknown := [name for name in names if name not in known]:
+            raise CortexffError(f"{words}: no {key[:-1]} {shown(unknown[0])} (known: {', '.join(known)})")
+        settings[key] = {name: known[name] for name in known if name in names}
     asked, known = layer.get("variants"), settings.get("variants") or {}
-    if isinstance(asked, list):
-        if unknown := [name for name in asked if name not in known]:
-            raise CortexffError(f"{words}: no variant {shown(unknown[0])} (known: {', '.join(known)})")
-        settings["variants"] = {name: known[name] for name in known if name in asked}
-        return {key: value for key, value in layer.items() if key != "variants"}
     dropped = [name for name, changes in (asked.items() if isinstance(asked, Mapping) else ()) if changes is None]
     rest = ", ".join(name for name in known if name not in dropped)
     if dropped and rest:  # where none is left, they are all to change nothing
         raise CortexffError(f"{words}: to leave variant {dropped[0]} out, give --set 'variants=[{rest}]'")
-    return layer
+    return {key: value for key, value in layer.items() if key not in lists}
 
 
 def from_json(settings: str) -> Protocol | Common:

@@ -34,27 +34,29 @@ EVOKED = 4  # frames after the onset that are not in measures of activity: what 
 UNITS = 50  # of an area, whose correlations are measured
 VALUES_AT_ONCE = 2**25  # activities kept together, over units, frames, trials and subjects
 
-_AREA = ("probe", "subject", "area")
+VISIBLE = 0.7  # share of an image in a frame that makes reactions take about five frames, with either sign of goodness
+TRIALS = 100
+
+_AREA = ("subject", "area")
 _WHEN = f"frames from {EVOKED} after the onset on"
-TRIAL_VARIABLES = {
-    "evidence": Variable(
-        ("session", "subject", "trial", "frame"), "1", "evidence for real data after each frame", "Σ_blocks log odds"
-    ),
-}
 VARIABLES = {
-    "synchrony": Variable(
+    "vigilance_evidence": Variable(
+        ("subject", "trial", "frame"), "1", "evidence for real data after each frame", "Σ_blocks log odds"
+    ),
+    "vigilance_onset": Variable(("trial",), "frames", "frames before the first with the image", dtype="i8"),
+    "vigilance_synchrony": Variable(
         _AREA,
         "1",
         "share of variance in time that the units of an area have in common (χ²), image in noise",
         f"Var_t(mean_j y) / mean_j Var_t(y_j), mean over trials, {_WHEN}",
     ),
-    "noise_correlation": Variable(
+    "vigilance_noise_correlation": Variable(
         _AREA,
         "1",
         "mean correlation of pairs of units over frames that differ in their noise",
         f"of deviations from the mean of each trial; {UNITS} units, {_WHEN}",
     ),
-    "off_index": Variable(
+    "vigilance_off_index": Variable(
         _AREA,
         "1",
         "share of blocks and frames that are nearly silent, image in noise",
@@ -93,9 +95,9 @@ class Task:
         labels: np.ndarray,
         seed: int,
         subjects: Sequence[int],
-        visible: float = 0.5,
+        visible: float = VISIBLE,
         frames: int = 32,
-        lures: bool = False,
+        lures: bool = True,
     ) -> Task:
         """A trial for each image, with a random foreperiod that is the same for all subjects.
 
@@ -151,25 +153,15 @@ def _of_others(labels: np.ndarray) -> list[int]:
     ]
 
 
-@dataclass
-class Session:
-    """What a cohort did in a session.
-
-    evidence  of ``TRIAL_VARIABLES``, (subjects, trials, frames); not finite where a network has diverged
-    row       a value for each of ``VARIABLES``, (subjects, areas); NaN in all of a subject whose network has diverged
-    """
-
-    evidence: np.ndarray
-    row: dict[str, np.ndarray]
-
-
 def measure(
     engine: RateEngine, state: RateState, presentation: Presentation, task: Task, counted: Sequence[str] | None = None
-) -> Session:
+) -> dict[str, np.ndarray]:
     """Let every subject watch every trial, plasticity off.
 
     engine   of rates
     counted  areas whose evidence is summed; all hidden ones unless given
+    returns  a value for each of ``VARIABLES``. Of a subject whose network has diverged, evidence is not finite and the
+             rest is NaN
     """
     counted = engine.areas if counted is None else counted
     watched = {area: Watched(engine, area, task) for area in engine.areas}
@@ -195,8 +187,10 @@ def measure(
     evidence = np.concatenate(parts, axis=1)
     of_areas = [watched[area].found() for area in engine.areas]
     sane = np.isfinite(evidence).all((1, 2))[:, None]
-    row = {name: np.where(sane, np.stack([one[name] for one in of_areas], axis=-1), np.nan) for name in VARIABLES}
-    return Session(evidence, {name: value.astype(np.float32) for name, value in row.items()})
+    found = {name: np.where(sane, np.stack([one[name] for one in of_areas], axis=-1), np.nan) for name in of_areas[0]}
+    found = {"vigilance_evidence": evidence, **found}
+    onset = task.onset.numpy()
+    return {**{name: value.astype(np.float32) for name, value in found.items()}, "vigilance_onset": onset}
 
 
 def _chunks(engine: RateEngine, task: Task) -> Iterator[slice]:
@@ -234,7 +228,7 @@ class Watched:
             self.products = self.products + deviations.swapaxes(1, 2) @ deviations
 
     def found(self) -> dict[str, np.ndarray]:
-        """Each of ``VARIABLES``, (subjects,)."""
+        """What it is by the names of ``VARIABLES``, (subjects,)."""
         levels = np.concatenate(self.levels, axis=1)
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             mean = levels.mean((1, 2), keepdims=True)
@@ -244,7 +238,7 @@ class Watched:
             correlation = self.products / (size[:, :, None] * size[:, None])
         one, other = np.triu_indices(correlation.shape[-1], 1)
         return {
-            "synchrony": mean_of_known(np.concatenate(self.together, axis=1)),
-            "noise_correlation": mean_of_known(correlation[:, one, other]),
-            "off_index": mean_of_known(off.reshape(len(off), -1)),
+            "vigilance_synchrony": mean_of_known(np.concatenate(self.together, axis=1)),
+            "vigilance_noise_correlation": mean_of_known(correlation[:, one, other]),
+            "vigilance_off_index": mean_of_known(off.reshape(len(off), -1)),
         }

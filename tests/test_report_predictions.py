@@ -1,0 +1,133 @@
+"""What was predicted is printed in its own words, and judged by the rule that it states."""
+
+import hashlib
+
+import numpy as np
+import pytest
+from sleep_study import saturating, straight, study
+
+from cortexff.errors import CortexffError
+from cortexff.report import predictions
+from cortexff.report.findings import Findings
+from cortexff.report.outcomes import Measured
+from cortexff.report.predictions import CONFIRMED, JUDGES, NOT_TESTED, REFUTED, UNDECIDED
+
+OF_MAX = {
+    "deprived": {"fp_neg": 0.3, "criterion": -0.8, "rate": 0.1, "evoked_slope": 0.05, "pulse_response": 0.02},
+    "overslept": {"miss": 1.8},
+    "scaling": {"fp_neg": -1.6},
+}
+OF_MIN = {"deprived": {"fp_neg": 0.2, "criterion": -0.8, "rate": -0.1, "evoked_slope": -0.05, "pulse_response": -0.02}}
+
+
+def findings(*populations):
+    return Findings([Measured(population) for population in populations])
+
+
+@pytest.fixture(scope="module")
+def found():
+    return findings(study(OF_MAX))
+
+
+def test_every_registered_prediction_has_a_judge():
+    """And no judge is without a prediction."""
+    registered = predictions.preregistration()
+    assert {one["id"] for one in registered.predictions} == set(JUDGES)
+
+
+def test_a_prediction_is_printed_as_it_was_written(tmp_path, found):
+    """With the hash of the very file, and a prediction that nothing can judge is not tested."""
+    path = tmp_path / "mine.prereg.yaml"
+    path.write_text(
+        "predictions:\n  - {id: H3, says: It rises, confirmed_if: up, refuted_if: not, prior: 0.5}\n  - {id: X}\n"
+    )
+    registered = predictions.preregistration(path)
+    assert registered.hash == hashlib.sha256(path.read_bytes()).hexdigest()
+    first, second = predictions.judge(found, registered)
+    assert (first.id, first.says, first.confirmed_if, first.prior) == ("H3", "It rises", "up", 0.5)
+    assert first.judgement.word == CONFIRMED and second.judgement.word == NOT_TESTED
+    assert predictions.preregistration(tmp_path / "none.yaml") is None
+
+
+def test_a_file_without_predictions_is_refused(tmp_path):
+    """It is named."""
+    path = tmp_path / "empty.yaml"
+    path.write_text("format: cortexff-preregistration/1\n")
+    with pytest.raises(CortexffError, match=r"empty\.yaml: has no list of predictions"):
+        predictions.preregistration(path)
+
+
+@pytest.mark.parametrize(
+    ("id", "word"),
+    [
+        ("H3", CONFIRMED),  # a rise that is not linear
+        ("H4", CONFIRMED),  # error never is up
+        ("H5", CONFIRMED),  # the criterion falls, d′ is the same
+        ("H6", NOT_TESTED),  # without min
+        ("H7", NOT_TESTED),
+        ("H9", CONFIRMED),  # most real data are missed
+        ("H12", NOT_TESTED),
+        ("H14", NOT_TESTED),
+        ("H16", NOT_TESTED),
+        ("H17", NOT_TESTED),
+    ],
+)
+def test_planted_truths_are_judged(found, id, word):
+    """Of the sign max alone, with what the default preset runs."""
+    assert JUDGES[id](found).word == word
+
+
+def test_a_straight_rise_refutes_that_it_is_not_linear():
+    """The linear law wins."""
+    assert JUDGES["H3"](findings(study(OF_MAX, rise=straight))).word == REFUTED
+
+
+def test_errors_as_early_as_hallucinations_refute_that_they_come_late():
+    """Error is up by two points at about the dose of half the rise."""
+    changes = {"deprived": {"fp_neg": 0.3, "err_goodness": 0.04}}
+    assert JUDGES["H4"](findings(study(changes, rise=saturating))).word == REFUTED
+
+
+def test_a_fall_of_sensitivity_refutes_one_sign_and_confirms_the_mixture():
+    """d′ lower by one is against the prediction in max, and for it with both signs."""
+    changes = {"deprived": {"criterion": -0.8, "dprime": -1.0}}
+    assert JUDGES["H5"](findings(study(changes))).word == REFUTED
+    mixed = study(changes)
+    object.__setattr__(mixed, "sign", "mixed")
+    assert JUDGES["H5"](findings(mixed)).word == CONFIRMED
+
+
+def test_signs_that_part_are_told_from_signs_that_go_together():
+    """Rate, slope and pulse in opposite directions leave reaction times open; in the same direction they refute."""
+    assert JUDGES["H6"](findings(study(OF_MAX), study(OF_MIN, variant="min"))).word == UNDECIDED
+    assert JUDGES["H6"](findings(study(OF_MAX), study(OF_MAX, variant="min"))).word == REFUTED
+
+
+def test_divergence_without_saturation_needs_both_signs():
+    """Max diverges; that min falls silent is not known, so the prediction stays open."""
+    conditions = ("development", "control", "frozen", "deprived", "deprived_linear")
+    loud, quiet = study(conditions=conditions), study(conditions=conditions, variant="min")
+    loud.courses["deprived_linear"].found["err_goodness"][-2:] = np.nan
+    loud.courses["deprived_linear"].found["fp_neg"][-2:] = np.nan
+    assert JUDGES["H7"](findings(loud, quiet)).word == REFUTED  # min is stable
+    quiet.courses["deprived_linear"].found["rate"][-2:] = 0.01
+    assert JUDGES["H7"](findings(loud, quiet)).word == CONFIRMED
+    assert JUDGES["H7"](findings(loud, study(OF_MIN, variant="min"))).word == UNDECIDED
+
+
+def test_banking_and_other_synapses_are_judged_by_their_share_of_the_excess():
+    """Banking that takes a third away refutes that it does not help; other synapses that do as much confirm."""
+    conditions = ("development", "control", "frozen", "deprived", "banked", "other_synapses")
+    changes = {name: {"fp_neg": size} for name, size in (("deprived", 0.3), ("banked", 0.2), ("other_synapses", 0.3))}
+    one = findings(study(changes, conditions=conditions, preset="full"))
+    assert JUDGES["H17"](one).word == REFUTED and JUDGES["K3"](one).word == CONFIRMED
+    changes["banked"]["fp_neg"], changes["other_synapses"]["fp_neg"] = 0.32, 0.05
+    other = findings(study(changes, conditions=conditions, preset="full"))
+    assert JUDGES["H17"](other).word == CONFIRMED and JUDGES["K3"](other).word == REFUTED
+
+
+def test_few_subjects_decide_no_prediction():
+    """A first look of two subjects."""
+    rows = predictions.judge(findings(study(OF_MAX, subjects=2)), predictions.preregistration())
+    assert {row.judgement.word for row in rows} == {UNDECIDED, NOT_TESTED}
+    assert any("2 subjects: too few" in row.judgement.figures for row in rows)

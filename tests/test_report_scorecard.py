@@ -1,0 +1,78 @@
+"""The scorecard says what a study mimics, what it does the other way round, and what it does not do."""
+
+import numpy as np
+import pytest
+from sleep_study import study
+
+from cortexff.report.findings import Findings
+from cortexff.report.outcomes import Measured
+from cortexff.report.scorecard import ABSENT, MIMICS, NOT_TESTED, OPPOSITE, SIGNATURES, UNDECIDED, scorecard
+
+CHANGES = {
+    "deprived": {"fp_neg": 0.3, "rate": 0.1, "evoked_slope": -0.05, "criterion": -0.6, "sleep_drive": 0.4},
+    "recovered": {"fp_neg": -2.6, "rate": -0.5, "sleep_drive": -3.0},
+}
+
+
+@pytest.fixture(scope="module")
+def card():
+    """Verdicts by number and finding."""
+    findings = Findings([Measured(study(CHANGES))])
+    return {(one.number, one.finding): verdicts["max"] for one, verdicts in scorecard(findings)}
+
+
+@pytest.mark.parametrize(
+    ("key", "word"),
+    [
+        (("S12", "hallucinations appear"), MIMICS),
+        (("S10", "firing rates rise with time awake"), MIMICS),
+        (("S10", "and fall in sleep"), MIMICS),
+        (("S15", "cortex is more excitable"), OPPOSITE),
+        (("S14", "sensitivity falls"), ABSENT),
+        (("S3", "impairment grows linearly with time awake"), ABSENT),
+        (("S7", "less sleep than was lost suffices"), MIMICS),
+        (("S17", "total deprivation is fatal (rats)"), ABSENT),
+        (("S8", "sleep banked before protects"), NOT_TESTED),
+        (("S1", "lapses of attention rise"), NOT_TESTED),
+        (("S21", "criticality is lost"), NOT_TESTED),
+    ],
+)
+def test_a_planted_sign_gets_its_verdict(card, key, word):
+    """What was planted, what was planted the other way, what was not planted, and what was not run."""
+    assert card[key].word == word
+
+
+def test_a_verdict_comes_with_its_estimate(card):
+    """Mean, interval and d_z."""
+    figures = card["S12", "hallucinations appear"].figures
+    assert figures.startswith("+28.") and "[" in figures and "d_z" in figures
+
+
+def test_few_subjects_decide_nothing():
+    """Four subjects cannot be significant, so every sign that was tested is undecided."""
+    findings = Findings([Measured(study(CHANGES, subjects=4))])
+    words = {verdicts["max"].word for _, verdicts in scorecard(findings)}
+    assert words == {UNDECIDED, NOT_TESTED}
+
+
+def test_most_networks_that_diverge_are_a_catastrophe():
+    """Seven of ten that are lost while deprived."""
+    population = study(conditions=("development", "control", "deprived"))
+    population.courses["deprived"].found["err_goodness"][-1, :7] = 0.9
+    findings = Findings([Measured(population)])
+    fatal = next(one for one, _ in scorecard(findings) if one.finding == "total deprivation is fatal (rats)")
+    verdict = fatal.test(findings, findings.studies[0])
+    assert verdict.word == MIMICS and verdict.figures == "7 of 10 diverged, 0 fell silent"
+
+
+def test_hallucinations_of_what_was_last_seen_are_told_by_an_odds_ratio():
+    """With the label of the images seen last, odds three times those with others."""
+    population = study(conditions=("development", "control", "frozen", "deprived", "one_class"), preset="full")
+    odds = np.where(np.arange(10) == 3, 0.3, 0.1) * np.linspace(0.9, 1.1, 10)[:, None]
+    found = population.courses["one_class"].found
+    found["fp_by_label"] = np.repeat((odds / (1 + odds))[None], len(found["update"]), 0)
+    found["true_label"] = np.zeros(10_000)
+    findings = Findings([Measured(population)])
+    seen = next(one for one in SIGNATURES if one.finding == "they are of what was last seen")
+    verdict = seen.test(findings, findings.studies[0])
+    assert verdict.word == MIMICS and verdict.figures.startswith("odds ratio 3.0")
