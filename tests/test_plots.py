@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from test_separation import planted
 
 from cortexff import plots, sonata
 from cortexff.errors import CortexffError
@@ -235,6 +236,14 @@ def test_values_that_are_not_finite_or_all_the_same_are_drawn(tmp_path, write, v
         return np.full_like(found, value) if name in ("dprime", "err_goodness") else found
 
     drawn(write(tmp_path / "run.h5", spoil=spoil))
+
+
+@pytest.mark.parametrize("worst", [0.9, np.nan])
+def test_phases_that_were_separated_have_a_map_of_their_own(tmp_path, worst):
+    """Also where the networks of some cells have diverged."""
+    log = planted(tmp_path / "run.h5", lambda block, rate, tau: 0.03 if block * rate < 10 else worst)
+    text = drawn(log)
+    assert "updates" in text and "≤ 0.5" in text and ("lost" in text) == np.isnan(worst)
 
 
 def test_goodness_without_a_finite_value_is_drawn(tmp_path):

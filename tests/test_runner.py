@@ -631,6 +631,30 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_been(tmp_path, whole, afte
     assert not path_for(path).exists()
 
 
+@pytest.mark.parametrize("after", [5, 6, 8, 9, 10])
+def test_averages_and_baselines_are_taken_up_where_they_were(tmp_path, after):
+    """Interrupted in sleep or in wake, in the first cycle or a later one."""
+    plasticity = {"baseline": "fresh", "gradient_average": 0.5}
+    turns = {"phase": "alternating", "cycle": {"wake": 1, "sleep": 2}, "updates": 7, "probe": 1}
+    changes = {
+        "measures": ["averaged"],
+        "stages": {"interleaved": {**turns, "plasticity": plasticity}, "deprivation": turns},
+    }
+    protocol = protocol_of({"conditions": {"frozen": "none", "recovered": "none"}}, changes)
+    live(tmp_path / "whole.h5", protocol)
+    stops = iter(range(1000))
+    with pytest.raises(Interrupted):
+        live(tmp_path / "broken.h5", protocol, listener=Listener(stop=lambda: next(stops) == after))
+    live(tmp_path / "broken.h5", protocol, resume=True)
+    assert_same_results(tmp_path / "broken.h5", tmp_path / "whole.h5")
+    found = datasets(tmp_path / "whole.h5")
+    averaged, error = (found[f"max/deprived/{name}"] for name in ("averaged_dprime", "dprime"))
+    assert np.isnan(averaged[1:3]).all() and np.isfinite(averaged[3:]).all()
+    assert not np.array_equal(averaged[3:], error[3:])
+    control = {name: found[f"max/development/{name}"] for name in ("averaged_dprime", "dprime")}
+    np.testing.assert_array_equal(control["averaged_dprime"], control["dprime"])
+
+
 def test_a_run_interrupted_at_every_single_update_arrives(tmp_path, whole):
     path, protocol, times = tmp_path / "run.h5", protocol_of(BROKEN), 0
     while True:

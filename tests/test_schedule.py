@@ -9,6 +9,7 @@ from ruamel.yaml import YAML
 from cortexff.errors import CortexffError
 from cortexff.protocol.schedule import (
     ByExperiment,
+    Cycle,
     Protocol,
     Stage,
     assignment,
@@ -442,6 +443,24 @@ def test_a_protocol_without_a_variant_is_refused(tmp_path):
 def test_probe_updates(probe, updates, wanted):
     stage = Stage(phase="wake", updates=updates, probe=probe)
     assert probe_updates(stage, updates, updates_per_epoch=4) == wanted
+
+
+@pytest.mark.parametrize(("updates", "wanted"), [(12, [2, 3, 11, 12]), (13, [2, 3, 11, 12, 13]), (3, [2, 3])])
+def test_turns_are_probed_at_both_ends_the_first_time_and_the_last(updates, wanted):
+    stage = Stage(phase="alternating", cycle=Cycle(wake=2, sleep=1), updates=updates, probe="turns")
+    assert probe_updates(stage, updates, updates_per_epoch=4) == wanted
+
+
+@pytest.mark.parametrize(
+    ("stage", "words"),
+    [
+        ({"phase": "wake", "probe": "turns"}, "probe turns needs the phase alternating, found wake"),
+        ({"phase": "interleaved", "plasticity": {"baseline": "fresh"}}, "found the phase interleaved"),
+    ],
+)
+def test_what_needs_phases_of_their_own_says_so(stage, words):
+    with pytest.raises(ValueError, match=words):
+        Stage.model_validate({"updates": 3, **stage})
 
 
 def test_learning_rates_fall_in_a_straight_line_to_zero():

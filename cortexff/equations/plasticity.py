@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+ADAM_MEAN, ADAM_SQUARE, ADAM_LEAST = 0.9, 0.999, 1e-8  # as everywhere
 PART = 2**18  # numbers in a sum of two precisions: the array that its conversion makes stays in the cache
 
 
@@ -111,3 +112,17 @@ def apply_gradient(
     """
     average.lerp_(gradient, 1.0 - gradient_average)
     weights.mul_(1.0 - learning_rate * weight_cost).add_(average, alpha=learning_rate)
+
+
+def adam_direction(gradient: Tensor, mean: Tensor, square: Tensor, updates: Tensor) -> Tensor:
+    r"""Adam's step for a learning rate of 1 (Kingma & Ba 2015); its two moments are changed in place.
+
+    .. math:: m \leftarrow 0.9\,m + 0.1\,g, \qquad v \leftarrow 0.999\,v + 0.001\,g^2, \qquad
+              \frac{m / (1 - 0.9^n)}{\sqrt{v / (1 - 0.999^n)} + 10^{-8}}
+
+    gradient, mean, square  g, m and v, same shape
+    updates                 n, this one included; broadcasts against them
+    """
+    mean.lerp_(gradient, 1.0 - ADAM_MEAN)
+    square.lerp_(gradient.square(), 1.0 - ADAM_SQUARE)
+    return mean / (1.0 - ADAM_MEAN**updates) / ((square / (1.0 - ADAM_SQUARE**updates)).sqrt() + ADAM_LEAST)

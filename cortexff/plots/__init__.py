@@ -1,7 +1,8 @@
 """The figure sheets of a run, drawn from its results file alone.
 
 The conditions in the file decide which: the sleep sheet where every variant was deprived of sleep and recovered
-beside a control, else learning curves; what else was measured or kept has sheets of its own.
+beside a control, that of separated phases where they took turns of several lengths, else learning curves; what else was
+measured or kept has sheets of its own.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from cortexff.log import open_file
 from cortexff.plots.learning import agreement_sheet, learning_sheet, oscillation_sheet, prediction_sheet
 from cortexff.plots.page import STYLE, Conditions, groups_of
 from cortexff.plots.pictures import hybrids_sheet, receptive_fields_sheet
+from cortexff.plots.separation import has_grid, separation_sheet
 from cortexff.plots.sleep import sleep_sheet
 from cortexff.plots.spikes import raster_sheet, spikes_sheet
 
@@ -50,6 +52,7 @@ def draw(path: str | Path) -> list[Path]:
             raise CortexffError(f"{path}: holds no probes to draw")
         about_sleep = all({"control", "deprived", "recovered"} <= found.keys() for found in variants.values())
         sheet = sleep_sheet if about_sleep else SHEETS.get(getattr(protocol, "experiment", None), learning_sheet)
+        sheet = separation_sheet if has_grid(variants) else sheet
         sheets = {path.stem: sheet(variants, protocol, file.attrs)}
         measures = getattr(protocol, "measures", ())
         if "cancellation" in measures:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ class Cohort:
     age       (subjects,) updates lived through; decides which data each meets next
     met       (subjects, 2) updates with positive data, and with negative data
     path      (subjects, areas) length of the way that the weights of an area have gone
+    kept      name → (subjects, ...), what ``averaging`` and ``baseline`` keep of earlier updates
     """
 
     subjects: list[int]
@@ -28,6 +29,7 @@ class Cohort:
     age: np.ndarray
     met: np.ndarray
     path: np.ndarray
+    kept: dict[str, torch.Tensor] = field(default_factory=dict)
 
     @classmethod
     def newborn(cls, subjects: list[int], state: RateState, softmax: readout.SoftmaxState) -> Cohort:
@@ -40,7 +42,8 @@ class Cohort:
         members = list(members)
         softmax = readout.SoftmaxState(**{name: array[members] for name, array in self.softmax.arrays().items()})
         subjects, state = [self.subjects[m] for m in members], self.state.select(members)
-        return Cohort(subjects, state, softmax, self.age[members], self.met[members], self.path[members])
+        kept = {name: array[members] for name, array in self.kept.items()}
+        return Cohort(subjects, state, softmax, self.age[members], self.met[members], self.path[members], kept)
 
     def of(self, subjects: list[int]) -> Cohort:
         """These subjects: the cohort itself where they are all of it, else a copy of some members, by their number."""
@@ -54,12 +57,16 @@ class Cohort:
         self.state.replace(members, part.state)
         for name, array in self.softmax.arrays().items():
             array[members] = part.softmax.arrays()[name]
+        for name, array in part.kept.items():
+            empty = array.new_zeros(len(self.subjects), *array.shape[1:])
+            self.kept.setdefault(name, empty)[members] = array
         self.age[members], self.met[members], self.path[members] = part.age, part.met, part.path
 
     def arrays(self) -> dict[str, np.ndarray]:
         tensors = {
             **{f"state/{name}": array for name, array in self.state.arrays().items()},
             **{f"softmax/{name}": array for name, array in self.softmax.arrays().items()},
+            **{f"kept/{name}": array for name, array in self.kept.items()},
         }
         lived = {"age": self.age, "met": self.met, "path": self.path}
         return {**lived, **{name: tensor.cpu().numpy() for name, tensor in tensors.items()}}
@@ -71,4 +78,4 @@ class Cohort:
             return {name: torch.from_numpy(array).to(device) for name, array in found.items()}
 
         state, softmax = RateState.from_arrays(part("state/")), readout.SoftmaxState(**part("softmax/"))
-        return cls(subjects, state, softmax, arrays["age"], arrays["met"], arrays["path"])
+        return cls(subjects, state, softmax, arrays["age"], arrays["met"], arrays["path"], part("kept/"))

@@ -110,7 +110,9 @@ def describe(
         of_phases = Counter(map(segment.stage.phase_at, range(segment.updates)))
         seconds += RUN_OVER_ENGINE * sum(count * of_update.get(phase, 0.0) for phase, count in of_phases.items())
         seconds += RUN_OVER_ENGINE * probes[segment] * len(shown) * of_image
-    megabytes = 4 * protocol.subjects * _weights(protocol, net) * (3 + len(protocol.conditions)) / 1e6
+    kept = {condition.start for condition in protocol.conditions.values()}  # where others start from
+    kept |= {end for stage in protocol.stages.values() for end in stage.looks_back_to.values()}
+    megabytes = 4 * protocol.subjects * _weights(protocol, net) * (3 + len(kept)) / 1e6
     total = sum(segment.updates for segment in segments)
     updates = f"{total} updates of {protocol.stimuli.minibatch} images"
     yield (

@@ -17,6 +17,7 @@ from cortexff.engines.gradients import AreaGradient
 from cortexff.engines.rate import RateEngine
 from cortexff.engines.state import Activity, Percept, Plasticity
 from cortexff.equations.plasticity import unit_input_rate
+from cortexff.protocol import adam, averaging, baseline
 from cortexff.protocol.cohort import Cohort
 from cortexff.protocol.presentation import Presentation
 from cortexff.protocol.scaling import scale
@@ -29,8 +30,11 @@ from cortexff.stimuli.labels import hard_negatives, random_negatives
 
 def told_to_engine(settings: PlasticitySettings, factor: float = 1.0) -> Plasticity:
     """Plasticity as the engine takes it, its learning rate times a factor."""
-    told = settings.model_dump(exclude={"gradient"})
-    return Plasticity(**told | {"learning_rate": settings.learning_rate * factor})
+    told = settings.model_dump(exclude={"gradient", "baseline", "optimizer"})
+    told["learning_rate"] = settings.learning_rate * factor
+    if settings.optimizer == "adam":
+        told["gradient_average"] = 0.0  # it has an average of its own
+    return Plasticity(**told)
 
 
 class Lessons:
@@ -73,6 +77,8 @@ class Lessons:
         else:
             Lesson(self, engine, cohort, protocol, stage, decay(stage, number / updates), PHASES[phase], ends).learn()
         cohort.age += 1
+        if "averaged" in protocol.measures:
+            averaging.take_in(cohort, number, stage.cycle and stage.cycle.length)
 
     def cases(self, protocol: Protocol, subject: int, age: int, stimuli: StageStimuli | None = None) -> np.ndarray:
         """Places of the training images that a subject of that age meets, (minibatch,)."""
@@ -162,10 +168,14 @@ class Lesson:
                 clamped, context, anew = self._labelled(belief)
                 percept = engine.look(cohort.state, clamped) if anew else percept
         if is_positive:
+            if self._has_baseline(settings):
+                baseline.turn(cohort, settings.baseline, awake=is_positive[0])
+            if settings.optimizer == "adam":
+                adam.turn(cohort, is_positive)
             borrowed = [not real for real in is_positive] if self.negatives == "other_context" else ()
             engine.learn(
                 *(cohort.state, percept, context, clamped, is_positive, plasticity, self.minibatch, borrowed),
-                then=lambda area, gradient: self._control(settings.gradient, area, gradient),
+                then=lambda area, gradient: self._change(settings, area, gradient),
             )
             if "physiology" in self.protocol.measures:
                 self._measure_path(plasticity)
@@ -191,6 +201,18 @@ class Lesson:
         wrong = self._labels_of_negatives(belief) if False in self.is_positive else None
         versions = torch.stack([right if real else wrong for real in self.is_positive], dim=2)
         return *self.present.labelled(self.images, versions), self.present.labels == "pixels"
+
+    def _has_baseline(self, settings: PlasticitySettings) -> bool:
+        """Whether positive or negative data come alone, and the other's part is remembered (note 15)."""
+        return settings.baseline != "none" and len(self.is_positive) == 1
+
+    def _change(self, settings: PlasticitySettings, area: str, gradient: AreaGradient) -> None:
+        """Replace, in place, what an area has learned by what its plasticity makes of it."""
+        if self._has_baseline(settings):
+            baseline.learn_with(self.cohort, area, gradient, awake=self.is_positive[0])
+        if settings.optimizer == "adam":
+            adam.replace(self.cohort, self.is_positive, area, gradient, self.engine.inputs_heard[area])
+        self._control(settings.gradient, area, gradient)
 
     def _control(self, control: str, area: str, gradient: AreaGradient) -> None:
         """Replace, in place, what an area has learned by what the controls of plasticity have it learn."""
@@ -261,7 +283,9 @@ class Lesson:
         return readout.belief(others.softmax, readout.softmax_heard(self.engine, percept))
 
     def _ages(self) -> Iterator[tuple[int, int]]:
-        yield from zip(self.cohort.subjects, self.cohort.age.tolist(), strict=True)
+        """Each subject and the number of minibatches that it has done with."""
+        ages = self.cohort.age // self.protocol.stimuli.repeats
+        yield from zip(self.cohort.subjects, ages.tolist(), strict=True)
 
     def _streams(self, purpose: str) -> list[np.random.Generator]:
         """A random stream for each subject at its age."""

@@ -23,7 +23,7 @@ from cortexff.engines.state import RateDynamics
 from cortexff.errors import CortexffError
 from cortexff.graph import has_context, hidden_areas, only_area, with_goodness
 from cortexff.log import Log, Variable
-from cortexff.protocol import checkpoint, physiology, vigilance
+from cortexff.protocol import averaging, checkpoint, physiology, vigilance
 from cortexff.protocol.cohort import Cohort
 from cortexff.protocol.dynamics import MEASURES
 from cortexff.protocol.lesson import Lessons
@@ -71,6 +71,7 @@ def measured(protocol: Protocol, condition: str | None = None) -> dict[str, Vari
     of_labels = HYBRID_VARIABLES if protocol.stimuli.labels == "none" else VARIABLES
     found = dict(BACKPROP_VARIABLES if protocol.learns_by_backprop else of_labels)
     of_probes = {**MEASURES, "physiology": {**physiology.VARIABLES, "weight_path": WEIGHT_PATH}}
+    of_probes["averaged"] = averaging.VARIABLES
     for asked in protocol.measures if condition is None else protocol.measures_of(condition):
         found |= of_probes.get(asked, {})
     # Updates and stage are coordinates, so that xarray plots against them.
@@ -368,6 +369,12 @@ class Run:
         if "physiology" in measures:
             shown = (self.presentation, probe.images, probe.labels, protocol.seed, self.subjects, protocol.window)
             found.row.update(physiology.measure(engine, everyone.state, *shown), weight_path=everyone.path.copy())
+        if "averaged" in measures:
+            averaged, of_mean = averaging.averaged_state(everyone), found
+            if averaged is not everyone.state:
+                options["measures"] = ()
+                of_mean = measure(engine, averaged, everyone.softmax, probe, protocol.window, self.blocks, **options)
+            found.row.update({f"averaged_{name}": of_mean.row[name] for name in averaging.MEASURED})
         return found
 
     def _vigilance(

@@ -19,6 +19,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 from cortexff.description import Mistake, check, holds, line_of, parse, read_text, shown
 from cortexff.errors import CortexffError
 from cortexff.experiments import EXPERIMENTS, module
+from cortexff.protocol import grid
 from cortexff.resources import find
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -61,6 +62,7 @@ def _changes(section: type[Section]) -> type[Section]:
 class Stimuli(Section):
     images: Literal["digits", "mnist", "fashion_mnist", "cifar10"] = "digits"
     minibatch: Annotated[int, Field(ge=1)] = 100  # of hybrids and other_context at least two: a case takes from another
+    repeats: Annotated[int, Field(ge=1)] = 1  # updates on each minibatch, and on its negative data
     validation: Count = 0  # training images held out for probes
     labels: Literal["context", "pixels", "none"] = "context"  # clamped; in the first pixels (§3.3); not shown (§3.2)
     # other_context: the image and its label, but areas hear from hidden areas above what another image evoked (§3.5)
@@ -113,6 +115,10 @@ class PlasticitySettings(Section):
     saturation: Literal["log_sigmoid", "hinge", "linear"] = "log_sigmoid"
     # Controls: every synapse has the gradient of another one of its projection, or none has any.
     gradient: Literal["own", "shuffled", "none"] = "own"
+    # Awake, synapses learn too what negative data gave them in the last sleep, or in the first (note 15).
+    baseline: Literal["none", "fresh", "stale"] = "none"
+    # momentum: weights move by the average of the gradient. adam: instead of it, and for each phase by itself.
+    optimizer: Literal["momentum", "adam"] = "momentum"
     sleeping: Names | None = None  # areas that learn from negative data; all unless given
 
 
@@ -133,10 +139,15 @@ class StageStimuli(Section):
 
 
 class Cycle(Section):
-    """Updates of each phase in turn."""
+    """Updates of each phase in turn; a number alone is that of either."""
 
     wake: Annotated[int, Field(ge=1)]
     sleep: Count
+
+    @model_validator(mode="before")
+    @classmethod
+    def _alike(cls, given: Any) -> Any:
+        return {"wake": given, "sleep": given} if isinstance(given, int) and not isinstance(given, bool) else given
 
     @property
     def length(self) -> int:
@@ -185,7 +196,8 @@ class Stage(Section):
     decay_from: Fraction = 1.0  # share of the stage after which learning rates fall linearly to zero
     train_softmax: bool = False
     until: Fraction | None = None  # a subject's stage ends when its error by goodness, probed, is no more than this
-    probe: Annotated[int, Field(ge=1)] | Literal["log", "epoch", "end"] = "end"
+    # turns: of wake and sleep, at the end of either, the first time and the last
+    probe: Annotated[int, Field(ge=1)] | Literal["log", "epoch", "turns", "end"] = "end"
     probe_on: Literal["test", "validation", "training"] = "test"
     probe_images: Annotated[int, Field(ge=1)] | None = None  # the first so many of them; all unless given
 
@@ -199,6 +211,10 @@ class Stage(Section):
         for key, phase in (("cycle", "alternating"), ("like", "scaling")):
             if (getattr(self, key) is None) == (self.phase == phase):
                 raise ValueError(f"phase {phase} and '{key}' go together: give both or neither")
+        if self.probe == "turns" and self.cycle is None:
+            raise ValueError(f"probe turns needs the phase alternating, found {self.phase}")
+        if self.plasticity.baseline not in (None, "none") and not set(self.phases) & {"wake", "sleep"}:
+            raise ValueError(f"plasticity.baseline needs wake or sleep by itself, found the phase {self.phase}")
         return self
 
     @property
@@ -305,9 +321,10 @@ class Protocol(Common):
     readout: Readout = Readout()
     # Measured at every probe beside the rest: how far drives from above and below cancel (§3.5); oscillations (§3.4);
     # firing rates, spikes and how far they say what rates with the same weights say.
+    # Of the weights averaged over the last whole cycle of wake and sleep: error, hallucinations, d′ (averaged).
     # And of rates: excitability, energy, dimensions of activity, and what synapses are like; and at the end of each
     # condition, whose probes are on test images, how a network reacts to images that appear (§9).
-    measures: list[Literal["cancellation", "oscillation", "spikes", "physiology", "vigilance"]] = []
+    measures: list[Literal["cancellation", "oscillation", "spikes", "physiology", "vigilance", "averaged"]] = []
     # Images of which every spike of the first subject is kept at the end of each condition that spikes, with their true
     # label and with another.
     raster: Count = 0
@@ -332,6 +349,11 @@ class Protocol(Common):
                         raise Mistake(words, "stages", stage, *path)
             earlier.append(name)
         for name, stage in self.stages.items():
+            if stage.epochs is not None and self.stimuli.repeats > 1:
+                words = (
+                    f"stage {name} counts epochs, but stimuli.repeats shows each minibatch {self.stimuli.repeats} times"
+                )
+                raise Mistake(f"{words}: give updates", "stages", name, "epochs")
             self._stage_has_what_it_needs(name, stage)
             if "sleep" in stage.phases and stage.train_softmax and self.stimuli.labels == "none":
                 words = f"stage {name} shows hybrids alone: it has no image to train the softmax on"
@@ -339,6 +361,11 @@ class Protocol(Common):
             if stage.probe_on == "validation" and not self.stimuli.validation:
                 words = f"stage {name} probes on validation images, but stimuli.validation is 0"
                 raise Mistake(words, "stages", name, "probe_on")
+        if "averaged" in self.measures and (self.stimuli.labels == "none" or self.learns_by_backprop):
+            words = (
+                "measures has averaged, but there is no error by goodness: stimuli.labels is none, or learning backprop"
+            )
+            raise Mistake(words, "measures")
         of_steps = [measure for measure in self.measures if measure in ("cancellation", "oscillation", "spikes")]
         if of_steps and (self.stimuli.labels == "none" or not self.engine.steps):
             words = f"measures {of_steps} need labels and steps, but stimuli.labels is none or engine.steps is 0"
@@ -446,6 +473,7 @@ class Protocol(Common):
             unused = {
                 "engine.learning is backprop": [("goodness",), ("readout",), ("plasticity", "peer_normalization")]
             }
+            unused["engine.learning is backprop"] += [("plasticity", "baseline"), ("plasticity", "optimizer")]
             unused["engine.learning is backprop"] += [*of_steps, ("engine", "steps")]
         else:
             unused = {"engine.learning is forward_forward": [("backprop",)]}
@@ -584,6 +612,8 @@ def load_protocol(
         return f"{path}:1"
 
     schema = _schema(settings, place)
+    if schema is Protocol:
+        settings, place = grid.expand(settings, place)
     protocol = check(schema, settings, place)
     for key, value in protocol.goodness:
         if value is not None and all(key in ((v or {}).get("goodness") or {}) for v in protocol.variants.values()):
@@ -643,6 +673,9 @@ def probe_updates(stage: Stage, updates: int, updates_per_epoch: int) -> list[in
         at = [leading * 10**decade for decade in decades for leading in (1, 2, 5)]
         if stage.cycle is not None:
             at = [turn * stage.cycle.length - rest for turn in at for rest in (stage.cycle.sleep, 0)]
+    elif stage.probe == "turns":
+        last = max(1, updates // stage.cycle.length)
+        at = [turn * stage.cycle.length - rest for turn in (1, last) for rest in (stage.cycle.sleep, 0)]
     elif stage.probe == "end":
         at = []
     else:

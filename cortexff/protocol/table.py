@@ -27,6 +27,8 @@ PERCENT = (
     "accuracy_test",
     "off_share",
     "dead_frac",
+    "averaged_err_goodness",
+    "averaged_fp_neg",
 )
 DIGITS = {
     "err_goodness": 2,
@@ -44,6 +46,7 @@ DIGITS = {
     "bias_mean": 3,
     "energy": 0,
     "settle_residual": 4,
+    "averaged_err_goodness": 2,
 }  # decimal places, where not the usual
 MAY_LACK = ("synchrony", "irregularity", "off_share")  # of a sane network that hardly spikes
 KINDS = {"pos": "real data", "neg": "wrong labels", "noise": "noise"}
@@ -85,6 +88,9 @@ LABELS = {
     "synchrony": "synchrony χ²",
     "irregularity": "irregularity CV2",
     "off_share": "OFF periods, share of time",
+    "averaged_err_goodness": "error by goodness, averaged weights",
+    "averaged_fp_neg": "hallucination rate, averaged weights",
+    "averaged_dprime": "d′, averaged weights",
     "goodness_correlation": "correlation with rates, goodness",
     "state_correlation": "correlation with rates, activity",
     **{f"cancellation_{k}": f"share cancelled from above, {v}" for k, v in KINDS.items()},
