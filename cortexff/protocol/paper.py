@@ -24,6 +24,7 @@ from cortexff.errors import CortexffError
 from cortexff.log import open_file
 from cortexff.protocol.schedule import load_protocol
 from cortexff.protocol.table import Row, aligned, cell, is_percent, label, quantity
+from cortexff.report import answers
 from cortexff.resources import find, names
 
 FOLDER = Path("results") / "paper"
@@ -211,7 +212,11 @@ def update(readme: Path, sections: Mapping[str, str]) -> str:
 def sections(root: Path = Path()) -> dict[str, str]:
     """What the README says of the results that a checkout keeps, by the name of its marks."""
     benchmarks = sorted((root / "results").glob(benchmark.KEPT))
-    return {"results": markdown(kept_runs(root / FOLDER)), "benchmark": benchmark.markdown(benchmarks)}
+    return {
+        "sleep": answers.markdown(root / answers.FOLDER),
+        "results": markdown(kept_runs(root / FOLDER)),
+        "benchmark": benchmark.markdown(benchmarks),
+    }
 
 
 if __name__ == "__main__":

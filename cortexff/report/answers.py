@@ -19,7 +19,17 @@ from cortexff.report.words import number
 
 FOLDER = Path("results") / "sleep"
 DEPRIVATION, SEPARATION = "sleep_deprivation_*.h5", "separated_phases_*.h5"
-NEEDED = ("development", CONTROL, DEPRIVED, BEFORE, "recovered", "scaling", "noise", "other_synapses", "deprived_linear")
+NEEDED = (
+    "development",
+    CONTROL,
+    DEPRIVED,
+    BEFORE,
+    "recovered",
+    "scaling",
+    "noise",
+    "other_synapses",
+    "deprived_linear",
+)
 
 
 def markdown(folder: Path = FOLDER) -> str:
@@ -52,9 +62,9 @@ def of_separation(path: Path) -> Iterator[str]:
     if safe:
         changes = [100 * cell.change().mean for cell in of_rate[safe[-1]]]
         yield (
-            f"Yes, where learning is slow: at a learning rate of {safe[-1]:g} turns of up to {longest} updates of either "
-            f"phase changed the error by {number(min(changes), 1, True)} to {number(max(changes), 1, True)} points "
-            f"against subjects that learn from both at once, whatever the average of the gradient ({shown})."
+            f"Yes, where learning is slow: at a learning rate of {safe[-1]:g} turns of up to {longest} updates of "
+            f"either phase changed the error by {number(min(changes), 1, True)} to {number(max(changes), 1, True)} "
+            f"points against subjects that learn from both at once, whatever the average of the gradient ({shown})."
         )
     else:
         yield f"At no learning rate that was tried were turns of up to {longest} updates without cost ({shown})."
@@ -63,19 +73,20 @@ def of_separation(path: Path) -> Iterator[str]:
         grown = protocol.stages[protocol.conditions["development"].stages[-1]].plasticity.learning_rate
         fastest = max(of_rate[rates[-1]], key=lambda cell: cell.change().mean)
         yield (
-            f"No, where it is fast: at {lost[0]:g} turns of {worst.block} updates cost up to {_points(worst.change())}, "
-            f"and at {rates[-1]:g}{', the rate of development,' if rates[-1] == grown else ''} turns of {fastest.block} "
-            f"cost {_points(fastest.change())}."
+            f"No, where it is fast: at {lost[0]:g} turns of {worst.block} updates cost up to "
+            f"{_points(worst.change())}, and at {rates[-1]:g}"
+            f"{', the rate of development,' if rates[-1] == grown else ''} turns of {fastest.block} cost "
+            f"{_points(fastest.change())}."
         )
     fit, counts = separation.collapse_of(found, steps), separation.predictions(found, steps)
     (right, tolerated), (wrong, failed) = counts["tolerated"], counts["fails"]
     yield (
-        "What decides is above all the length of a turn times how far one update of a single phase shifts the goodness of "
-        "everything, as a share of the difference between real and wrong: error as a rising function of that product "
-        f"leaves {100 * fit.residual['block x step']:.0f} % of its variance, of the length alone "
+        "What decides is above all the length of a turn times how far one update of a single phase shifts the "
+        "goodness of everything, as a share of the difference between real and wrong: error as a rising function of "
+        f"that product leaves {100 * fit.residual['block x step']:.0f} % of its variance, of the length alone "
         f"{100 * fit.residual['block']:.0f} %; where the product, or the length against the average of the gradient, "
-        f"says that separation is tolerated, it is in {right} of {tolerated} cells, and where they say that it fails, it "
-        f"does in {wrong} of {failed}."
+        f"says that separation is tolerated, it is in {right} of {tolerated} cells, and where they say that it "
+        f"fails, it does in {wrong} of {failed}."
     )
     peaks = [one for one in separation.resonances(found) if one.interior > 0.95 and one.learning_rate in lost + safe]
     between = max(peaks, key=lambda one: one.interior, default=None)
@@ -95,13 +106,14 @@ def of_separation(path: Path) -> Iterator[str]:
             f"{between.learning_rate:g}: error {errors} updates); "
         )
     yield (
-        f"{averaged}a baseline kept from sleep (note 15) does not widen what is tolerated: {kept['fresh']} of "
+        f"{averaged}a baseline kept from sleep (note 15) makes little difference to what is tolerated: "
+        f"{kept['fresh']} of "
         f"{len(tolerates['fresh'])} cells with the last sleep's, {kept['stale']} of {len(tolerates['stale'])} with the "
         f"first's, {sum(cell.verdict == 'tolerated' for cell in without)} of {len(without)} without."
     )
     yield (
-        "The answer would change if a net learned as much, as fast, at rates at which turns are tolerated: here they were "
-        "tolerated by subjects that had grown up with both phases at once, and newborns with turns of "
+        "The answer would change if a net learned as much, as fast, at rates at which turns are tolerated: here they "
+        "were tolerated by subjects that had grown up with both phases at once, and newborns with turns of "
         f"{max(cell.block for cell in found if cell.start is None)} updates did not learn at the rate of development."
     )
 
@@ -130,8 +142,8 @@ def of_deprivation(populations: Sequence[Population]) -> Iterator[str]:
     ]
     yield (
         f"In part: after {updates} updates without negative data {protocol.subjects} subjects of "
-        f"{protocol.stimuli.images} in each population take wrong labels for real more often than those that kept both "
-        f"phases, {_list(shares)}, and this grows as the logarithm of time awake or so, not in proportion as lapses do in "
+        f"{protocol.stimuli.images} in each population take wrong labels for real more often than those that kept "
+        f"both phases, {_list(shares)}; this grows ever more slowly, not in proportion to time awake as lapses do in "
         "people."
     )
     yield (
@@ -144,8 +156,8 @@ def of_deprivation(populations: Sequence[Population]) -> Iterator[str]:
     early = _list([f"{_effect(change, 1)} ({name})" for name, change in starts.items() if change is not None])
     yield (
         "It is the reverse of the course in people, who lapse early and hallucinate late: in the vigilance task lapses "
-        f"changed by {lapses} points and false starts by {early} points; and activity, excitability and energy rise, as "
-        f"in sleep-deprived cortex, only where high activity means real ({each('mean rate', 'rate')})."
+        f"changed by {lapses} points and false starts by {early} points; and activity, excitability and energy rise, "
+        f"as in sleep-deprived cortex, only where high activity means real ({each('mean rate', 'rate')})."
     )
     removed = []
     for condition, words in (("recovered", "negative data"), ("scaling", "scaling of the synapses alone")):
@@ -159,21 +171,24 @@ def of_deprivation(populations: Sequence[Population]) -> Iterator[str]:
     other = [
         f"{100 * (_mean(one, 'other_synapses', 'fp_neg') - _mean(one, CONTROL, 'fp_neg')) / excess:.0f} % ({name})"
         for name, one in studies.items()
-        if "other_synapses" in one.courses and (excess := _mean(one, DEPRIVED, "fp_neg") - _mean(one, CONTROL, "fp_neg"))
+        if "other_synapses" in one.courses
+        and (excess := _mean(one, DEPRIVED, "fp_neg") - _mean(one, CONTROL, "fp_neg"))
     ]
     yield (
-        f"{slept} updates of sleep undo the excess of hallucinations ({'; '.join(removed)}), and giving each change of "
-        f"deprivation to another synapse instead makes {_list(other)} of that excess, so much of it is a general drift of "
-        "drive and little of it something that was learned."
+        f"{slept} updates of sleep undo the excess of hallucinations ({'; '.join(removed)}), and giving each change "
+        f"of deprivation to another synapse instead makes {_list(other)} of that excess: that share of it is a general "
+        "drift of drive, not something that was learned."
     )
     linear = []
     for name, one in studies.items():
         if "deprived_linear" in one.courses:
             lost = [lives["deprived_linear"].lost for lives in (one.divergence, one.silence)]
-            linear.append(f"{name}: {lost[0].sum()} of {lost[0].size} diverge, {(lost[1] & ~lost[0]).sum()} fall silent")
+            linear.append(
+                f"{name}: {lost[0].sum()} of {lost[0].size} diverge, {(lost[1] & ~lost[0]).sum()} fall silent"
+            )
     yield (
-        f"The answer would change with an objective that does not saturate ({'; '.join(linear)}), a catastrophe where the "
-        "log-sigmoid bounds the harm; with real data that are mislabelled; or with wider and deeper nets on harder "
+        f"The answer would change with an objective that does not saturate ({'; '.join(linear)}), a catastrophe where "
+        "the log-sigmoid bounds the harm; with real data that are mislabelled; or with wider and deeper nets on harder "
         "images, which were not tried."
     )
 
@@ -205,7 +220,9 @@ def _effect(found: Effect, digits: int) -> str:
 def _points(found: Effect) -> str:
     if found.lost:
         return f"{found.lost} of {found.n} subjects"
-    return f"{number(100 * found.mean, 0)} [{number(100 * found.low, 0)}, {number(100 * found.high, 0)}] points of error"
+    return (
+        f"{number(100 * found.mean, 0)} [{number(100 * found.low, 0)}, {number(100 * found.high, 0)}] points of error"
+    )
 
 
 def _list(texts: Sequence[str]) -> str:
