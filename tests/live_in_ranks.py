@@ -13,8 +13,8 @@ import numpy as np
 from cortexff.engines import ranks
 from cortexff.graph import load_model
 from cortexff.log import Log
+from cortexff.protocol.loading import load_protocol
 from cortexff.protocol.runner import Run
-from cortexff.protocol.schedule import load_protocol
 from cortexff.stimuli import images as image_sets
 
 

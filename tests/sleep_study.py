@@ -3,7 +3,7 @@
 import numpy as np
 
 from cortexff.graph import hidden_areas, load_model, with_goodness
-from cortexff.protocol.schedule import load_protocol
+from cortexff.protocol.loading import load_protocol
 from cortexff.report.study import Course, Population
 
 TRIALS, FRAMES, LABELS = 60, 32, 10

@@ -8,7 +8,7 @@ from test_lesson import SUBJECTS, lesson
 
 from cortexff.engines.gradients import AreaGradient
 from cortexff.protocol import adam
-from cortexff.protocol.schedule import Stage
+from cortexff.protocol.settings import Stage
 
 
 def test_steps_are_those_of_pytorch():

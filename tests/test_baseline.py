@@ -7,7 +7,7 @@ from test_lesson import SUBJECTS, lesson
 
 from cortexff.engines.gradients import AreaGradient
 from cortexff.protocol import baseline
-from cortexff.protocol.schedule import Stage
+from cortexff.protocol.settings import Stage
 
 OWN = {"gradient_average": 0, "weight_cost": 0, "peer_normalization": 0}
 

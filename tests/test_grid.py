@@ -5,7 +5,7 @@ import json
 import pytest
 
 from cortexff.errors import CortexffError
-from cortexff.protocol.schedule import assignment, from_json, load_protocol
+from cortexff.protocol.loading import assignment, from_json, load_protocol
 
 TEXT = """\
 format: cortexff-protocol/1

@@ -13,7 +13,8 @@ from cortexff.graph import parse_model
 from cortexff.protocol.cohort import Cohort
 from cortexff.protocol.lesson import Lessons
 from cortexff.protocol.presentation import Presentation
-from cortexff.protocol.schedule import Protocol, Stage
+from cortexff.protocol.schedule import Protocol
+from cortexff.protocol.settings import Stage
 from cortexff.stimuli.images import Images
 
 SHAPE, CLASSES, SUBJECTS = (5, 5), 3, [0, 4]

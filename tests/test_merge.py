@@ -16,9 +16,9 @@ from cortexff.graph import load_model
 from cortexff.log import Log, open_file, open_results
 from cortexff.protocol import provenance, table
 from cortexff.protocol.checkpoint import path_for
+from cortexff.protocol.loading import load_protocol
 from cortexff.protocol.merge import merge
 from cortexff.protocol.runner import Run
-from cortexff.protocol.schedule import load_protocol
 from cortexff.stimuli import images as image_sets
 
 torch.set_num_threads(1)  # the arrays are tiny: threads would only cost time

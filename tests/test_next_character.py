@@ -21,8 +21,8 @@ from cortexff.graph import load_model, parse_model
 from cortexff.log import Log
 from cortexff.protocol.__main__ import command
 from cortexff.protocol.checkpoint import path_for
+from cortexff.protocol.loading import load_protocol
 from cortexff.protocol.runner import Interrupted, Listener
-from cortexff.protocol.schedule import load_protocol
 from cortexff.protocol.table import Row
 from cortexff.stimuli import text
 from tests.test_reading import MODEL, NET, STRINGS, reader_of

@@ -13,9 +13,9 @@ from cortexff.graph import Goodness, load_model
 from cortexff.log import Log, open_file
 from cortexff.plots.page import interval_of
 from cortexff.plots.spikes import goodness_in_time
+from cortexff.protocol.loading import load_protocol
 from cortexff.protocol.probe import STIMULUS_VARIABLES
 from cortexff.protocol.runner import measured, row_variables
-from cortexff.protocol.schedule import load_protocol
 
 AREAS, LABELS, STIMULI = ["V1", "V2"], 10, 30
 TIMES = 40.0, 98.0, 52.0, 76.0, 24.0  # of a trial

@@ -13,7 +13,8 @@ from cortexff.engines.rate import check_steps
 from cortexff.experiments import module
 from cortexff.graph import has_context, load_model
 from cortexff.protocol.__main__ import command
-from cortexff.protocol.schedule import ByExperiment, load_protocol
+from cortexff.protocol.loading import load_protocol
+from cortexff.protocol.schedule import ByExperiment
 from cortexff.resources import find, names
 
 torch.set_num_threads(1)

@@ -9,7 +9,7 @@ from matplotlib.colors import to_hex
 
 from cortexff.graph import hidden_areas, load_model, with_goodness
 from cortexff.plots.page import GREEN, ORANGE, STYLE, VERMILION
-from cortexff.protocol.schedule import load_protocol
+from cortexff.protocol.loading import load_protocol
 from cortexff.report.figures import FIGURES
 from cortexff.report.figures.deprivation import draw_laws
 from cortexff.report.figures.lives import against_control, margin_change

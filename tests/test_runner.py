@@ -21,7 +21,8 @@ from cortexff.protocol import runner
 from cortexff.protocol.checkpoint import path_for
 from cortexff.protocol.lesson import Lessons
 from cortexff.protocol.runner import Interrupted, Listener, Run, check_fit, plan
-from cortexff.protocol.schedule import Protocol, merge
+from cortexff.protocol.schedule import Protocol
+from cortexff.protocol.settings import merge
 from cortexff.stimuli import images as image_sets
 from cortexff.stimuli.images import Images
 

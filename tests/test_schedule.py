@@ -7,18 +7,9 @@ import pytest
 from ruamel.yaml import YAML
 
 from cortexff.errors import CortexffError
-from cortexff.protocol.schedule import (
-    ByExperiment,
-    Cycle,
-    Protocol,
-    Stage,
-    assignment,
-    decay,
-    load_protocol,
-    merge,
-    probe_updates,
-    stage_lengths,
-)
+from cortexff.protocol.loading import assignment, load_protocol
+from cortexff.protocol.schedule import ByExperiment, Protocol, decay, probe_updates, stage_lengths
+from cortexff.protocol.settings import Cycle, Stage, merge
 from cortexff.resources import find, names
 
 SHIPPED = [find("protocols", name) for name in names("protocols")]

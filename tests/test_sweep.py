@@ -9,7 +9,7 @@ import pytest
 from cortexff.errors import CortexffError
 from cortexff.graph import load_model
 from cortexff.protocol import provenance
-from cortexff.protocol.schedule import load_protocol
+from cortexff.protocol.loading import load_protocol
 from cortexff.protocol.sweep import Point, Shard, cut, grid, path_of, prepare
 
 

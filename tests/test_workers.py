@@ -23,9 +23,9 @@ from cortexff.graph import load_model
 from cortexff.protocol import provenance, workers
 from cortexff.protocol.__main__ import main
 from cortexff.protocol.checkpoint import path_for
+from cortexff.protocol.loading import load_protocol
 from cortexff.protocol.merge import merge
 from cortexff.protocol.progress import Progress
-from cortexff.protocol.schedule import load_protocol
 from cortexff.protocol.sweep import Point, Shard
 
 torch.set_num_threads(1)  # the arrays are tiny: threads would only cost time

@@ -21,7 +21,8 @@ from numpy.typing import ArrayLike
 from cortexff.analysis.statistics import Effect, Interval, bca_interval, effect
 from cortexff.errors import CortexffError
 from cortexff.log import open_file
-from cortexff.protocol.schedule import Protocol, from_json
+from cortexff.protocol.loading import from_json
+from cortexff.protocol.schedule import Protocol
 
 METRICS = {"err_goodness": 1, "fp_neg": 1, "dprime": -1}  # name → whether higher values are worse
 MOMENTS = "wake", "sleep", "averaged"  # end of the last wake, of the last sleep; weights averaged over the last cycle

@@ -24,7 +24,8 @@ from cortexff.protocol import checkpoint
 from cortexff.protocol.cohort import Cohort
 from cortexff.protocol.estimate import SECONDS_TO_START, duration
 from cortexff.protocol.runner import Interrupted, Listener, Position
-from cortexff.protocol.schedule import Common, Stage, decay, probe_updates
+from cortexff.protocol.schedule import Common, decay, probe_updates
+from cortexff.protocol.settings import Stage
 
 HEAD = {
     "update": Variable(("probe",), "updates", "updates since the condition began", dtype="i8"),

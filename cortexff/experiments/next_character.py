@@ -48,7 +48,8 @@ from cortexff.protocol import table
 from cortexff.protocol.cohort import Cohort
 from cortexff.protocol.probe import P_BAR
 from cortexff.protocol.runner import most_blocks
-from cortexff.protocol.schedule import ByExperiment, Count, Fraction, Name, Section, SoftmaxSettings, Stage, Table
+from cortexff.protocol.schedule import ByExperiment
+from cortexff.protocol.settings import Count, Fraction, Name, Section, SoftmaxSettings, Stage, Table
 from cortexff.stimuli import text
 from cortexff.stimuli.text import CONTEXT
 

@@ -19,7 +19,7 @@ from cortexff.engines.state import Part, Percept, RateState
 from cortexff.graph import only_area
 from cortexff.protocol.cohort import Cohort
 from cortexff.protocol.lesson import told_to_engine
-from cortexff.protocol.schedule import PHASES
+from cortexff.protocol.settings import PHASES
 from cortexff.random_streams import generator
 from cortexff.stimuli.text import ALPHABET, CONTEXT
 

@@ -40,7 +40,7 @@ def draw(path: str | Path) -> list[Path]:
     """
     from matplotlib import rc_context
 
-    from cortexff.protocol.schedule import from_json
+    from cortexff.protocol.loading import from_json
 
     path = Path(path)
     # Not `open_results`: xarray takes some seconds to open a log, and nothing here needs more than arrays.

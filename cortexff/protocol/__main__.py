@@ -211,7 +211,8 @@ def run(
 ) -> None:
     """Carry out one protocol from the command line."""
     from cortexff.graph import load_model
-    from cortexff.protocol.schedule import ByExperiment, assignment, load_protocol
+    from cortexff.protocol.loading import assignment, load_protocol
+    from cortexff.protocol.schedule import ByExperiment
 
     changes = {f"--set {text}": assignment(text) for text in assignments}
     given = {
@@ -347,8 +348,9 @@ def run_many(
     from cortexff.graph import load_model
     from cortexff.plots import draw
     from cortexff.protocol import provenance, sweep, table, workers
+    from cortexff.protocol.loading import load_protocol
     from cortexff.protocol.runner import Interrupted, plan, with_precision
-    from cortexff.protocol.schedule import ByExperiment, load_protocol
+    from cortexff.protocol.schedule import ByExperiment
 
     workers.check_installed(cluster)
     if cluster is None:  # else the jobs' machines have it or not

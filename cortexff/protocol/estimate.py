@@ -13,7 +13,8 @@ from cortexff.engines import cost
 from cortexff.engines.spiking import backend_for
 from cortexff.protocol.progress import duration
 from cortexff.protocol.runner import Segment
-from cortexff.protocol.schedule import PHASES, Engine, Protocol, learns, probe_updates
+from cortexff.protocol.schedule import Protocol, learns, probe_updates
+from cortexff.protocol.settings import PHASES, Engine
 from cortexff.stimuli.images import Images
 
 WEIGHTS_TIMED = 20_000_000  # at most, or one subject's: the others take as long

@@ -21,7 +21,8 @@ from cortexff.protocol import adam, averaging, baseline
 from cortexff.protocol.cohort import Cohort
 from cortexff.protocol.presentation import Presentation
 from cortexff.protocol.scaling import scale
-from cortexff.protocol.schedule import PHASES, PlasticitySettings, Protocol, Stage, StageStimuli, decay
+from cortexff.protocol.schedule import Protocol, decay
+from cortexff.protocol.settings import PHASES, PlasticitySettings, Stage, StageStimuli
 from cortexff.random_streams import generator
 from cortexff.stimuli import pixels
 from cortexff.stimuli.images import Images

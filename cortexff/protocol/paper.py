@@ -22,7 +22,7 @@ from cortexff.benchmark import table as benchmark
 from cortexff.description import parse, read_text
 from cortexff.errors import CortexffError
 from cortexff.log import open_file
-from cortexff.protocol.schedule import load_protocol
+from cortexff.protocol.loading import load_protocol
 from cortexff.protocol.table import Row, aligned, cell, is_percent, label, quantity
 from cortexff.report import answers
 from cortexff.resources import find, names

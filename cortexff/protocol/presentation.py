@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cortexff.engines.state import Activity
 from cortexff.graph import only_area
-from cortexff.protocol.schedule import Stimuli
+from cortexff.protocol.settings import Stimuli
 from cortexff.stimuli import pixels
 from cortexff.stimuli.images import Images
 from cortexff.stimuli.labels import neutral, one_hot

@@ -38,16 +38,8 @@ from cortexff.protocol.probe import (
     measure,
     measure_softmax,
 )
-from cortexff.protocol.schedule import (
-    Common,
-    Engine,
-    Protocol,
-    Stage,
-    learns,
-    probe_updates,
-    split_metric,
-    stage_lengths,
-)
+from cortexff.protocol.schedule import Common, Protocol, learns, probe_updates, split_metric, stage_lengths
+from cortexff.protocol.settings import Engine, Stage
 from cortexff.protocol.trials import trials
 from cortexff.stimuli.images import Images
 

@@ -25,8 +25,9 @@ from cortexff.description import parse
 from cortexff.errors import CortexffError
 from cortexff.protocol import provenance
 from cortexff.protocol.checkpoint import path_for
+from cortexff.protocol.loading import assignment
 from cortexff.protocol.runner import Segment, plan
-from cortexff.protocol.schedule import Protocol, assignment
+from cortexff.protocol.schedule import Protocol
 
 
 @dataclass(frozen=True)

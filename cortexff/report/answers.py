@@ -11,7 +11,7 @@ import numpy as np
 from cortexff.analysis import separation
 from cortexff.analysis.statistics import Effect, effect
 from cortexff.log import open_file
-from cortexff.protocol.schedule import from_json
+from cortexff.protocol.loading import from_json
 from cortexff.report.findings import CONTROL, DEPRIVED, share_removed
 from cortexff.report.outcomes import BEFORE, OUTCOMES, Measured
 from cortexff.report.study import Population, read

@@ -14,7 +14,8 @@ import numpy as np
 from cortexff.errors import CortexffError
 from cortexff.graph import hidden_areas, parse_model, with_goodness
 from cortexff.log import open_file
-from cortexff.protocol.schedule import Protocol, from_json
+from cortexff.protocol.loading import from_json
+from cortexff.protocol.schedule import Protocol
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from cortexff.plots.page import (
     logarithmic,
     same_height,
 )
-from cortexff.protocol.schedule import StageStimuli
+from cortexff.protocol.settings import StageStimuli
 from cortexff.report.figures.sheet import (
     AXIS,
     MARKS,
