@@ -255,7 +255,8 @@ class Protocol(Common):
             unused = {
                 "engine.learning is backprop": [("goodness",), ("readout",), ("plasticity", "peer_normalization")]
             }
-            unused["engine.learning is backprop"] += [("plasticity", "baseline"), ("plasticity", "optimizer")]
+            local = ("baseline", "optimizer", "saturation", "sleeping", "gradient")
+            unused["engine.learning is backprop"] += [("plasticity", key) for key in local]
             unused["engine.learning is backprop"] += [*of_steps, ("engine", "steps")]
         else:
             unused = {"engine.learning is forward_forward": [("backprop",)]}
