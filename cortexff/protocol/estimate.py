@@ -86,13 +86,14 @@ def describe(
     learning = {phase for segment in segments for phase in segment.stage.phases if PHASES[phase]}
     lines = [f"{protocol.title}", f"model {net.graph['source']}, {protocol.subjects} subjects, results in {out}", ""]
     wide = max(24, *(len(segment.group) + 2 for segment in segments))
-    lines.append(f"{'condition':<{wide}}{'stage':<14}{'phase':<13}{'updates':>9}{'probes':>8}  learning rate")
+    named = max(14, *(len(segment.stage_name) + 2 for segment in segments))
+    lines.append(f"{'condition':<{wide}}{'stage':<{named}}{'phase':<13}{'updates':>9}{'probes':>8}  learning rate")
     for segment in segments:
         settings = variants[segment.variant].plasticity_of(segment.stage)
         rate = f"{settings.learning_rate:g}" if learning.intersection(segment.stage.phases) else "–"
         until = f", until error ≤ {100 * segment.stage.until:g} %" if segment.stage.until is not None else ""
         lines.append(
-            f"{segment.group:<{wide}}{segment.stage_name:<14}{segment.stage.phase:<13}{segment.updates:>9}"
+            f"{segment.group:<{wide}}{segment.stage_name:<{named}}{segment.stage.phase:<13}{segment.updates:>9}"
             f"{probes[segment]:>8}  {rate}{until}"
         )
     compiled = {engine for segment, engine in engines.items() if _is_compiled(engine, segment, device)}
