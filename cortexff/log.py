@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 LOG_FORMAT = "cortexff 1"
 ROWS_PER_CHUNK = 16
+SMALLEST_CHUNK = 2**14  # bytes; what is smaller and written once needs none, whose index is 2 kB and more
 LARGEST_CHUNK = 2**20  # bytes; the size of HDF5's own chunk cache, beyond which every access goes to the disk
 IN_MEMORY = {"driver": "core", "backing_store": False}  # for h5py: nothing reaches the disk
 DIMENSION_ONLY = "This is a netCDF dimension but not a netCDF variable. %9d"  # the wording netCDF looks for
@@ -391,19 +392,21 @@ def _fit(value: Any, dtype: np.dtype, shape: tuple[int, ...], where: str) -> np.
 
 
 def _make(holder: h5py.Group, name: str, shape: tuple[int, ...], dtype: np.dtype, growing: bool) -> h5py.Dataset:
+    if not growing and np.prod(shape, dtype=float) * dtype.itemsize < SMALLEST_CHUNK:
+        return holder.create_dataset(name, shape, dtype)
     chunks = [ROWS_PER_CHUNK, *shape[1:]] if growing else list(shape)
     while np.prod(chunks, dtype=float) * dtype.itemsize > LARGEST_CHUNK:
         largest = int(np.argmax(chunks))
         chunks[largest] = -(-chunks[largest] // 2)
     # A compressed chunk moves in the file whenever a row joins it; killed in that moment, it takes its other rows with
     # it (56 of 60 kills; none of 60 uncompressed). So only what is written once is compressed.
-    compressed = bool(shape) and not growing and dtype.kind != "O"
+    compressed = not growing and dtype.kind != "O"
     return holder.create_dataset(
         name,
         shape,
         dtype,
         maxshape=(None, *shape[1:]) if growing else None,
-        chunks=tuple(chunks) or None,
+        chunks=tuple(chunks),
         fillvalue=np.nan if dtype.kind == "f" else None,
         **({"compression": "gzip", "compression_opts": 1, "shuffle": True} if compressed else {}),
     )

@@ -85,7 +85,13 @@ def test_h5py_reads_what_was_written(path):
         for dataset in datasets:
             assert dataset.name in dimension_only or {"units", "long_name"} <= set(dataset.attrs), dataset.name
         assert group["fp_neg"].attrs["formula"] == "N(G > θ) / N"
-        assert file["max/deprived/evidence"].compression == "gzip"
+        assert file["max/deprived/evidence"].chunks is None
+
+
+def test_what_is_large_is_compressed_and_what_is_small_has_no_chunks(log):
+    for size, compression in ((10, None), (10_000, "gzip")):
+        log.write("max", f"of_{size}", np.zeros(size), Variable((f"case_{size}",), "1", "zeros"))
+        assert log.file[f"max/of_{size}"].compression == compression
 
 
 @pytest.mark.parametrize("reader", ["open_results", "h5netcdf", "default"])
