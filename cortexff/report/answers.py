@@ -18,7 +18,9 @@ from cortexff.report.study import Population, read
 from cortexff.report.words import number
 
 FOLDER = Path("results") / "sleep"
-DEPRIVATION, SEPARATION = "sleep_deprivation_*.h5", "separated_phases_*.h5"
+# The main run, and that of a net with both signs of goodness; the others are in the report.
+DEPRIVATION = ("sleep_deprivation_full.h5", "sleep_deprivation_full_mixed.h5")
+SEPARATION = "separated_phases_default.h5"
 NEEDED = (
     "development",
     CONTROL,
@@ -35,14 +37,15 @@ NEEDED = (
 def markdown(folder: Path = FOLDER) -> str:
     """Both questions with their answers, from the results files of a folder; empty where there are none."""
     parts = []
-    if files := sorted(folder.glob(SEPARATION)):
+    if (path := folder / SEPARATION).is_file():
         parts.append("**Can the positive and negative passes be very widely separated in time?**")
-        parts += [" ".join(of_separation(path)) for path in files]
-    if files := sorted(folder.glob(DEPRIVATION)):
+        parts.append(" ".join(of_separation(path)))
+    if files := [folder / name for name in DEPRIVATION if (folder / name).is_file()]:
         parts.append(
             "**If the negative phase is eliminated for a while, do the effects mimic those of sleep deprivation?**"
         )
-        parts.append(" ".join(of_deprivation(read(files))))
+        # Each read by itself, so that populations go by their variant's name.
+        parts.append(" ".join(of_deprivation([one for path in files for one in read([path])])))
     return "\n\n".join(parts)
 
 
