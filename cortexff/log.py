@@ -31,6 +31,7 @@ ROWS_PER_CHUNK = 16
 SMALLEST_CHUNK = 2**14  # bytes; what is smaller and written once needs none, whose index is 2 kB and more
 LARGEST_CHUNK = 2**20  # bytes; the size of HDF5's own chunk cache, beyond which every access goes to the disk
 IN_MEMORY = {"driver": "core", "backing_store": False}  # for h5py: nothing reaches the disk
+OF_SCALES = ("CLASS", "NAME", "DIMENSION_LIST", "REFERENCE_LIST", "_Netcdf4Dimid")  # attributes that HDF5 keeps there
 DIMENSION_ONLY = "This is a netCDF dimension but not a netCDF variable. %9d"  # the wording netCDF looks for
 
 
@@ -310,14 +311,38 @@ class Log:
 
 
 def open_results(path: str | Path) -> xarray.DataTree:
-    """A log as an xarray DataTree, each variable read when it is used; also while the run still writes.
+    """A log as an xarray DataTree, as it is at that moment; also while the run still writes.
 
-    ``open_results(path)["max/deprived"]["fp_neg"].sel(subject=3)``. Call ``.close()`` on the tree when done.
+    ``open_results(path)["max/deprived"]["fp_neg"].sel(subject=3)``.
     """
-    open_file(path, "r").close()
     import xarray
 
-    return xarray.open_datatree(path, engine="h5netcdf", driver_kwds={"locking": False}, decode_timedelta=False)
+    # Not xarray's own reader: for each variable it asks all others how far they have grown, which takes minutes.
+    found = {}
+
+    def read(name: str, item: h5py.Group | h5py.Dataset) -> None:
+        if isinstance(item, h5py.Group):
+            variables = {key: _as_xarray(one) for key, one in item.items() if _is_variable(one)}
+            dataset = xarray.Dataset(variables, attrs=dict(item.attrs))
+            found[name] = xarray.decode_cf(dataset, decode_times=False, decode_timedelta=False)
+
+    with open_file(path) as file:
+        read("/", file)
+        file.visititems(read)
+    return xarray.DataTree.from_dict(found)
+
+
+def _is_variable(item: h5py.Group | h5py.Dataset) -> bool:
+    """Whether it is more than a dimension without coordinates."""
+    return isinstance(item, h5py.Dataset) and not item.attrs.get("NAME", b"").startswith(DIMENSION_ONLY[:20].encode())
+
+
+def _as_xarray(dataset: h5py.Dataset) -> xarray.Variable:
+    import xarray
+
+    values = dataset.asstr()[()] if dataset.dtype.kind == "O" else dataset[()]
+    attributes = {name: dataset.attrs[name] for name in dataset.attrs if name not in OF_SCALES}
+    return xarray.Variable(variable_of(dataset).dims, values, attributes)
 
 
 def open_file(path: str | Path, mode: str = "r", **how: Any) -> h5py.File:
