@@ -152,6 +152,18 @@ def test_encoding_that_takes_twice_as_long_confirms_where_old_labels_are_kept():
     assert judgement.word == CONFIRMED and "ratio 2.0" in judgement.figures.replace("1.9", "2.0")
 
 
+def test_a_lost_network_leaves_a_prediction_open_and_is_told():
+    """It was tested: one of ten networks has no finite value when deprivation and sleep are over."""
+    population = study(OF_MAX)
+    for condition in ("deprived", "overslept", "scaling"):
+        for outcome in ("fp_neg", "miss", "err_goodness", "dprime", "criterion"):
+            population.courses[condition].found[outcome][-1, 3] = np.nan
+    one = findings(population)
+    for id in ("H3", "H4", "H5", "H9", "H10"):
+        judgement = JUDGES[id](one)
+        assert judgement.word == UNDECIDED and "not known in every subject" in judgement.figures
+
+
 def test_few_subjects_decide_no_prediction():
     """A first look of two subjects."""
     rows = predictions.judge(findings(study(OF_MAX, subjects=2)), predictions.preregistration())
