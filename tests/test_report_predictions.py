@@ -164,6 +164,19 @@ def test_a_lost_network_leaves_a_prediction_open_and_is_told():
         assert judgement.word == UNDECIDED and "not known in every subject" in judgement.figures
 
 
+def test_time_constants_of_few_of_many_subjects_decide_nothing():
+    """Of ten subjects four have one."""
+
+    def exponential(updates):
+        return 1 - np.exp(-updates / (50 if updates[-1] > 100 else 2))
+
+    changes = {"deprived": {"sleep_drive": 0.4}, "recovered": {"sleep_drive": -0.4}}
+    population = study(changes, rise=exponential, noise=1e-4)
+    population.courses["deprived"].found["sleep_drive"][:, 4:] = 0.1
+    judgement = JUDGES["H8"](findings(population))
+    assert judgement.word == UNDECIDED and judgement.figures.endswith("in 4 of 10")
+
+
 def test_few_subjects_decide_no_prediction():
     """A first look of two subjects."""
     rows = predictions.judge(findings(study(OF_MAX, subjects=2)), predictions.preregistration())

@@ -48,6 +48,27 @@ def test_a_verdict_comes_with_its_estimate(card):
     assert figures.startswith("+28.") and "[" in figures and "d_z" in figures
 
 
+def test_what_few_of_many_subjects_tell_decides_nothing():
+    """Of ten subjects four have time constants; then one is lost asleep, and its need of sleep is not known."""
+    changes = {"deprived": {"fp_neg": 0.3, "sleep_drive": 0.4}, "recovered": {"fp_neg": -2.6, "sleep_drive": -3.0}}
+
+    def verdict(population, finding):
+        findings = Findings([Measured(population)])
+        return next(one for one in SIGNATURES if one.finding.startswith(finding)).test(findings, findings.studies[0])
+
+    def exponential(updates):
+        return 1 - np.exp(-updates / (50 if updates[-1] > 100 else 2))
+
+    population = study(changes, rise=exponential, noise=1e-4)
+    assert verdict(population, "sleep need falls faster").word == MIMICS
+    population.courses["deprived"].found["sleep_drive"][:, 4:] = 0.1
+    few = verdict(population, "sleep need falls faster")
+    assert few.word == UNDECIDED and few.figures.endswith("in 4 of 10")
+    assert verdict(population, "less sleep than was lost").word == MIMICS
+    population.courses["recovered"].found["fp_neg"][1:, 0] = np.nan
+    assert verdict(population, "less sleep than was lost").word == UNDECIDED
+
+
 def test_few_subjects_decide_nothing():
     """Four subjects cannot be significant, so every sign that was tested is undecided."""
     findings = Findings([Measured(study(CHANGES, subjects=4))])

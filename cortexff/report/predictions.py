@@ -238,11 +238,17 @@ def need_grows_slowly(findings: Findings, one: Measured) -> Judgement:
     ratio = next((p.ratio for p in findings.process if p.population == one.name), None)
     if exponent is None and ratio is None:
         return NONE
-    figures = f"exponent {estimate(exponent)}, τ_wake / τ_sleep {estimate(ratio, 1)}"
+    total = one.population.subjects
+    figures = f"exponent {_in_some(exponent, 2, total)}, τ_wake / τ_sleep {_in_some(ratio, 1, total)}"
+    exponent, ratio = (known if known and known.n >= LEAST_SUBJECTS else None for known in (exponent, ratio))
     confirmed = (
         exponent is not None and exponent.low > 0 and exponent.high < 0.5 and ratio is not None and ratio.low > 3
     )
     return Judgement(_word(confirmed, exponent is not None and exponent.low >= 0.8), figures)
+
+
+def _in_some(found: Interval | None, digits: int, total: int) -> str:
+    return f"{estimate(found, digits)} in {found.n if found else 0} of {total}"
 
 
 def too_much_sleep(findings: Findings, one: Measured) -> Judgement:

@@ -138,6 +138,7 @@ def _faster_fall(findings: Findings, one: Measured) -> Verdict:
     if ratio is None:
         return Verdict(UNDECIDED, "time constants are known of too few subjects")
     word = MIMICS if ratio.low > 1 else OPPOSITE if ratio.high < 1 else UNDECIDED
+    word = word if ratio.n >= LEAST_SUBJECTS else UNDECIDED
     return Verdict(word, f"τ_wake / τ_sleep {estimate(ratio, 1)} in {ratio.n} of {one.population.subjects}")
 
 
@@ -146,7 +147,7 @@ def _shorter_than_loss(findings: Findings, one: Measured) -> Verdict:
     if found is None:
         return NONE
     need = known_interval(found.need.updates)
-    if need is None or found.need.censored.any():
+    if need is None or not np.isfinite(found.need.updates).all():
         back = int(np.isfinite(found.need.updates).sum())
         return Verdict(UNDECIDED, f"back in {back} of {one.population.subjects} within {found.slept} updates")
     word = MIMICS if need.high < found.awake else OPPOSITE if need.low > found.awake else UNDECIDED
