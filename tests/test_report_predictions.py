@@ -124,6 +124,8 @@ def test_banking_and_other_synapses_are_judged_by_their_share_of_the_excess():
     changes["banked"]["fp_neg"], changes["other_synapses"]["fp_neg"] = 0.32, 0.05
     other = findings(study(changes, conditions=conditions, preset="full"))
     assert JUDGES["H17"](other).word == CONFIRMED and JUDGES["K3"](other).word == REFUTED
+    changes["banked"]["fp_neg"] = 0.27  # a tenth for sure: neither as much, nor a fifth less
+    assert JUDGES["H17"](findings(study(changes, conditions=conditions, preset="full"))).word == UNDECIDED
 
 
 @pytest.mark.parametrize(("rise", "word"), [(lambda updates: updates >= 100, CONFIRMED), (straight, REFUTED)])

@@ -1,7 +1,8 @@
 """Predictions that were written down before the confirmatory subjects lived, and what became of them.
 
-A threshold counts as passed where the whole 95 % interval over subjects lies beyond it. The rules are those that the
-preregistration states in words; a prediction is judged for each results file by itself.
+A threshold of a mean counts as passed where its whole 95 % interval over subjects lies beyond it; "as much or more" is
+confirmed where less is not shown and what would refute it is ruled out. The rules are those that the preregistration
+states in words; a prediction is judged for each results file by itself.
 """
 
 from __future__ import annotations
@@ -350,7 +351,8 @@ def banking(findings: Findings, one: Measured) -> Judgement:
     if why := _open(*values):
         return why
     share = share_removed(values[0] - values[2], values[1] - values[2])
-    return Judgement(_word(share.high < 0.2, share.low >= 0.2), f"takes {estimate(share)} of the excess away")
+    as_much = share.low <= 0 and share.high < 0.2  # less is not shown, and what would refute is ruled out
+    return Judgement(_word(as_much, share.low >= 0.2), f"takes {estimate(share)} of the excess away")
 
 
 def synchrony(findings: Findings, one: Measured) -> Judgement:
