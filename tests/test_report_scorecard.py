@@ -87,13 +87,17 @@ def test_most_networks_that_diverge_are_a_catastrophe():
 
 
 def test_hallucinations_of_what_was_last_seen_are_told_by_an_odds_ratio():
-    """With the label of the images seen last, odds three times those with others."""
+    """With the label of the images seen last, odds three times those with others; where all were seen, as many."""
     population = study(conditions=("development", "control", "frozen", "deprived", "one_class"), preset="full")
     odds = np.where(np.arange(10) == 3, 0.3, 0.1) * np.linspace(0.9, 1.1, 10)[:, None]
     found = population.courses["one_class"].found
     found["fp_by_label"] = np.repeat((odds / (1 + odds))[None], len(found["update"]), 0)
-    found["true_label"] = np.zeros(10_000)
+    usual = population.courses["deprived"].found
+    usual["fp_by_label"] = np.full((len(usual["update"]), 10, 10), 0.1)
+    found["true_label"] = usual["true_label"] = np.zeros(10_000)
     findings = Findings([Measured(population)])
     seen = next(one for one in SIGNATURES if one.finding == "they are of what was last seen")
     verdict = seen.test(findings, findings.studies[0])
     assert verdict.word == MIMICS and verdict.figures.startswith("odds ratio 3.0")
+    usual["fp_by_label"] = np.repeat(found["fp_by_label"][-1:], len(usual["update"]), 0)
+    assert seen.test(findings, findings.studies[0]).word == UNDECIDED  # that label always was the likeliest

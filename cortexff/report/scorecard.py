@@ -175,14 +175,18 @@ def _local_sleep(findings: Findings, one: Measured) -> Verdict:
     return NONE if found is None else compared(*found, 1)
 
 
-def odds_of_last_seen(measured: Measured) -> np.ndarray | None:
-    """Log odds ratio of false positives with the label that was seen last, against other labels, (subjects,)."""
-    if not measured.has("one_class") or "fp_by_label" not in measured.courses["one_class"].found:
+def odds_of_last_seen(measured: Measured, condition: str = "one_class") -> np.ndarray | None:
+    """Log odds ratio of false positives with the label that one_class saw last, against other labels, (subjects,).
+
+    condition  at whose end; of one that saw all labels it tells how readily that label is taken for real anyway
+    """
+    courses = measured.courses
+    if not measured.has("one_class", condition) or "fp_by_label" not in courses[condition].found:
         return None
     population = measured.population
     stage = population.protocol.stages[population.protocol.conditions["one_class"].stages[-1]]
-    rates = measured.courses["one_class"].found["fp_by_label"][-1].astype(float)
-    images = len(measured.courses["one_class"].found.get("true_label", range(100)))
+    rates = courses[condition].found["fp_by_label"][-1].astype(float)
+    images = len(courses[condition].found.get("true_label", range(100)))
     rates = (rates * images + 0.5) / (images + 1)  # so that no odds are 0 or infinite
     seen = np.isin(np.arange(rates.shape[1]), stage.stimuli.classes)
     odds = np.log(rates / (1 - rates))
@@ -190,10 +194,12 @@ def odds_of_last_seen(measured: Measured) -> np.ndarray | None:
 
 
 def _last_seen(findings: Findings, one: Measured) -> Verdict:
-    odds = odds_of_last_seen(one)
-    if odds is None or not np.isfinite(odds).all():
-        return NONE if odds is None else Verdict(UNDECIDED, "not known in every subject")
-    found = effect(odds, np.zeros_like(odds))
+    odds, usual = odds_of_last_seen(one), odds_of_last_seen(one, DEPRIVED)
+    if odds is None or usual is None:
+        return NONE
+    if not np.isfinite([odds, usual]).all():
+        return Verdict(UNDECIDED, "not known in every subject")
+    found = effect(odds, usual)
     word = UNDECIDED if not found.p < ALPHA else MIMICS if found.mean > 0 else OPPOSITE
     bounds = [number(float(np.exp(one)), 1) for one in (found.mean, found.low, found.high)]
     return Verdict(word, f"odds ratio {bounds[0]} [{bounds[1]}, {bounds[2]}]")
@@ -347,7 +353,7 @@ SIGNATURES: Sequence[Signature] = (
     Signature("S11", "sleep loss is local", "Vyazovskiy 2011", "p of negative data, areas without sleep", _local_sleep),
     Signature("S12", "hallucinations appear", "Waters 2018", "negative data taken for real", _change("fp_neg", 1)),
     Signature("S12", "and misperceptions of noise", "Waters 2018", "noise taken for real", _change("fp_noise", 1)),
-    Signature("S12", "they are of what was last seen", "–", "label seen last", _last_seen),
+    Signature("S12", "they are of what was last seen", "–", "odds of the label seen last, × deprived’s", _last_seen),
     Signature("S12", "they come late, lapses first", "Waters 2018", "time awake", _lapses_first),
     Signature("S13", "lures are remembered falsely", "Diekelmann 2008", "negative data beyond noise", _lures),
     Signature("S14", "sensitivity falls", "QJEP 23:449, 1971", "d′", _change("dprime", -1)),
