@@ -140,6 +140,12 @@ def test_every_figure_is_drawn_of_every_life(stem, full):
     assert draw(stem, [full]) is not None
 
 
+def test_wake_in_the_figure_of_process_s_is_as_long_as_in_its_table(full):
+    """To the end of the longer deprivation: a time constant depends on how long a curve is watched."""
+    awake = int(full.courses["deprived"].updates[-1] + full.courses["deprived_longer"].updates[-1])
+    assert max(xy[:, 0].max() for xy in drawn(draw("process_s", [full]), VERMILION)) == awake
+
+
 @pytest.mark.parametrize("stem", FIGURES)
 def test_a_figure_without_its_data_is_left_out(stem, default):
     """The default preset lacks some lives; without any life there is nothing to draw."""

@@ -37,6 +37,7 @@ from cortexff.report.figures.sheet import (
     heading,
     legend_of,
     lived,
+    longest_wake,
     lost_in,
     page,
     shown,
@@ -80,8 +81,9 @@ def process_s(populations: Sequence[Population]) -> Figure | None:
         wake, sleep = pair = part.subplots(1, 2)
         pairs.append(pair)
         slept = "overslept" if "overslept" in population.courses else "recovered"
+        longest = longest_wake(population)
         for axes, condition, colour, label in (
-            (wake, "deprived", VERMILION, "awake"),
+            (wake, longest, VERMILION, "awake"),
             (sleep, slept, GREEN, "of sleep"),
         ):
             updates, values = along(population, condition, "sleep_drive")
@@ -101,7 +103,9 @@ def process_s(populations: Sequence[Population]) -> Figure | None:
         bold("saturating curve, fitted to the mean", "black", marker="", linewidth=1),
     ]
     note = f"{READING} τ: time constant of the mean, and of the subjects their mean [95 % interval] where all tell it."
-    return finish(figure, handles, note, lost_in(populations, ("deprived", "recovered", "overslept")))
+    return finish(
+        figure, handles, note, lost_in(populations, ("deprived", "deprived_longer", "recovered", "overslept"))
+    )
 
 
 def _saturating(axes: Axes, updates: np.ndarray, values: np.ndarray, fit: object) -> None:
