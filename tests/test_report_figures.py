@@ -233,6 +233,10 @@ def test_what_a_night_removes_is_a_share_of_the_excess(default):
     np.testing.assert_allclose(change_in_sleep(default, "before", "removed"), 100)
     np.testing.assert_allclose(change_in_sleep(default, "rest", "removed"), 0, atol=1e-9)
     assert change_in_sleep(default, "unknown", "removed") is None
+    course = default.courses["deprived"]
+    same = {**course.found, "fp_neg": np.repeat(course.found["fp_neg"][:1], len(course.updates), 0)}
+    harmless = replace(default, courses={**default.courses, "deprived": replace(course, found=same)})
+    assert change_in_sleep(harmless, "before", "removed") is None  # no excess
 
 
 def test_controls_are_compared_after_as_many_updates(default):

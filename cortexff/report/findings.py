@@ -451,14 +451,21 @@ def survivals(studies: Sequence[Measured]) -> list[Survival]:
     return found
 
 
+def is_sure(excess: np.ndarray) -> bool:
+    """Whether the mean over subjects lies on one side of 0 with its whole interval; never where a subject is lost."""
+    if not excess.size or not np.isfinite(excess).all():
+        return False
+    found = bca_interval(excess)
+    return found.low > 0 or found.high < 0
+
+
 def share_removed(excess: np.ndarray, residual: np.ndarray) -> Interval:
     """Share of a mean excess that is gone, with its percentile bootstrap interval over subjects.
 
     excess, residual  (subjects,), before and after
     returns           the interval; NaN where the excess itself is not sure: shares of next to nothing say nothing
     """
-    usual = bca_interval(excess)
-    if not (usual.low > 0 or usual.high < 0):
+    if not is_sure(excess):
         return Interval(float("nan"), float("nan"), float("nan"), excess.size)
     drawn = np.random.default_rng(SEED).integers(0, excess.size, size=(RESAMPLES, excess.size))
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -44,7 +44,7 @@ from cortexff.report.figures.sheet import (
     with_courses,
     words,
 )
-from cortexff.report.findings import need_exponent, needs
+from cortexff.report.findings import is_sure, need_exponent, needs
 from cortexff.report.outcomes import Measured
 from cortexff.report.study import Population
 
@@ -294,7 +294,7 @@ def change_in_sleep(population: Population, condition: str, metric: str) -> np.n
     """Change since the end of deprivation, (subjects,); ``before``: the change that would undo it.
 
     metric  or ``removed``: share of the excess of hallucinations that is gone, in %. Rates are in % of before
-    returns None where the condition was not lived through
+    returns None where the condition was not lived through, or there is no sure excess to take a share of
     """
     deprived = population.courses["deprived"]
     of = "fp_neg" if metric == "removed" else metric
@@ -307,5 +307,7 @@ def change_in_sleep(population: Population, condition: str, metric: str) -> np.n
         return None
     with np.errstate(divide="ignore", invalid="ignore"):
         if metric == "removed":
-            return np.where(end != start, 100 * (end - now) / (end - start), np.nan)
+            excess = end - start
+            sure = is_sure(excess[np.isfinite(excess)])
+            return np.where(excess != 0, 100 * (end - now) / excess, np.nan) if sure else None
         return 100 * (now - end) / start if metric == "rate" else now - end
