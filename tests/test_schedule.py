@@ -493,6 +493,9 @@ def test_a_list_of_conditions_leaves_the_others_out_and_the_stages_that_only_the
     assert list(some.conditions) == [first] and list(some.stages) == whole.conditions[first].stages
     with pytest.raises(CortexffError, match="--set a: no condition 'nap'"):
         load_protocol(tmp_path / "p.yaml", changes={"--set a": {"conditions": ["nap"]}})
+    typo = {"--set c": {"stages": {"chilhood": {"updates": 1}}}}
+    with pytest.raises(CortexffError, match=r"--set c: 'stages\.chilhood\.phase' is missing"):
+        load_protocol(tmp_path / "p.yaml", changes=layers | typo)
 
 
 def test_lists_are_read_as_what_cannot_change():
