@@ -82,6 +82,12 @@ def test_a_straight_rise_refutes_that_it_is_not_linear():
     assert JUDGES["H3"](findings(study(OF_MAX, rise=straight))).word == REFUTED
 
 
+def test_an_error_that_never_is_up_is_later_by_no_more_than_was_watched():
+    """It counts as late, as was written down; but from half the rise at 500 to the end are two times as many."""
+    judgement = JUDGES["H4"](findings(study(OF_MAX, rise=straight)))
+    assert judgement.word == CONFIRMED and "ratio at least 2.0 [" in judgement.figures
+
+
 def test_errors_as_early_as_hallucinations_refute_that_they_come_late():
     """Error is up by two points at about the dose of half the rise."""
     changes = {"deprived": {"fp_neg": 0.3, "err_goodness": 0.04}}

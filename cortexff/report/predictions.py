@@ -175,14 +175,13 @@ def long_before_errors(findings: Findings, one: Measured) -> Judgement:
     if (rate[-1] <= rate[0]).any():
         return Judgement(UNDECIDED, "hallucinations do not rise in every subject")
     never = failed.censored
-    ratio = np.where(
-        never, np.maximum(10, doses[-1] / np.maximum(risen, 1e-9)), failed.updates / np.maximum(risen, 1e-9)
-    )
-    logs = bca_interval(np.log10(ratio))
+    ratio = np.where(never, doses[-1], failed.updates) / np.maximum(risen, 1e-9)  # or more, where error never is up
+    logs = bca_interval(np.log10(np.where(never, np.maximum(10, ratio), ratio)))  # never counts as ten times later
     figures = f"half risen after {estimate(bca_interval(risen), 1)} updates"
     figures += f"; error up by 2 points never in {never.sum()} of {never.size}"
-    bounds = Interval(*(10.0**bound for bound in (logs.mean, logs.low, logs.high)), logs.n)
-    figures += f"; ratio {'at least ' if never.any() else ''}{estimate(bounds, 0)}"
+    known = bca_interval(np.log10(ratio))
+    bounds = Interval(*(10.0**bound for bound in (known.mean, known.low, known.high)), known.n)
+    figures += f"; ratio {'at least ' if never.any() else ''}{estimate(bounds, 1)}"
     return Judgement(_word(not logs.low < 1, logs.high < np.log10(3)), figures)
 
 
