@@ -234,12 +234,17 @@ def without_saturation(findings: Findings, one: Measured) -> Judgement:
 
 def need_grows_slowly(findings: Findings, one: Measured) -> Judgement:
     """H8: sleep need grows more slowly than time awake, and sleep drive falls faster than it rises."""
-    exponent = need_exponent([need for need in findings.needs if need.population == one.name])
+    needs = [need for need in findings.needs if need.population == one.name]
+    exponent = need_exponent(needs)
     ratio = next((p.ratio for p in findings.process if p.population == one.name), None)
     if exponent is None and ratio is None:
         return NONE
     total = one.population.subjects
-    figures = f"exponent {_in_some(exponent, 2, total)}, τ_wake / τ_sleep {_in_some(ratio, 1, total)}"
+    told = [str(need.awake) for need in needs if not need.need.censored.any()]
+    figures = f"exponent {_in_some(exponent, 2, total)} from {len(told)} of {len(needs)} times awake"
+    if len(told) < len(needs):
+        figures += f" ({', '.join(told)}; after the others some need more sleep than was watched)"
+    figures += f", τ_wake / τ_sleep {_in_some(ratio, 1, total)}"
     exponent, ratio = (known if known and known.n >= LEAST_SUBJECTS else None for known in (exponent, ratio))
     confirmed = (
         exponent is not None and exponent.low > 0 and exponent.high < 0.5 and ratio is not None and ratio.low > 3
