@@ -298,9 +298,10 @@ def earlier_dreams(findings: Findings, one: Measured) -> Judgement:
 def plateaus(findings: Findings, one: Measured) -> Judgement:
     """H12: subjects who sleep too little settle at a level that depends on how little.
 
-    Slopes are of the ends of wake that were probed in the last half, or of the last two where those are fewer.
+    Slopes are of the ends of wake that were probed in the last half. Where those are fewer than two, the last two are
+    told, and decide nothing.
     """
-    levels, slopes, seen = [], {}, []
+    levels, slopes, early = [], {}, False
     for condition in CHRONIC:
         level = last_awake(one, condition)
         if why := _open(level):
@@ -309,16 +310,17 @@ def plateaus(findings: Findings, one: Measured) -> Judgement:
         course = one.courses[condition]
         awake_at = [place for place, phase in enumerate(course.phases) if phase == "wake"]
         late = [place for place in awake_at if 2 * course.updates[place] >= course.updates[-1]]
+        early |= len(late) < 2
         late = late if len(late) > 1 else awake_at[-2:]
         if len(late) < 2:
             return NONE
         values = np.stack([one.value(condition, "fp_neg", place) for place in late])
-        seen.append(f"{course.updates[late[0]]} to {course.updates[late[-1]]} of {course.updates[-1]}")
         slopes[condition] = bca_interval(np.polyfit(course.updates[late] / 1000, values, 1)[0])
     ordered = all(bca_interval(more - less).low > 0 for more, less in itertools.pairwise(levels))
     figures = ", ".join(f"{name} {estimate(one, 1, True)} points per 1000 updates" for name, one in slopes.items())
     figures += f"; levels {', '.join(number(float(level.mean()), 1) for level in levels)} %"
-    figures += f"; between the ends of wake at updates {', '.join(seen)}"
+    if early:
+        return Judgement(UNDECIDED, f"{figures}; of the last half of the cycles only one end of wake was probed")
     rising = any(one.low > 0 for one in slopes.values())
     return Judgement(_word(ordered and not rising, rising), figures)
 
