@@ -31,6 +31,7 @@ def card():
         (("S14", "sensitivity falls"), ABSENT),
         (("S3", "impairment grows linearly with time awake"), ABSENT),
         (("S7", "less sleep than was lost suffices"), MIMICS),
+        (("S7", "a deficit remains after recovery"), ABSENT),
         (("S17", "total deprivation is fatal (rats)"), ABSENT),
         (("S8", "sleep banked before protects"), NOT_TESTED),
         (("S1", "lapses of attention rise"), NOT_TESTED),
@@ -46,6 +47,14 @@ def test_a_verdict_comes_with_its_estimate(card):
     """Mean, interval and d_z."""
     figures = card["S12", "hallucinations appear"].figures
     assert figures.startswith("+28.") and "[" in figures and "d_z" in figures
+
+
+def test_a_deficit_that_no_sleep_takes_away_remains():
+    """None of ten is back after all the sleep that was watched."""
+    findings = Findings([Measured(study({"deprived": {"fp_neg": 0.3}}))])
+    remains = next(one for one in SIGNATURES if one.finding == "a deficit remains after recovery")
+    verdict = remains.test(findings, findings.studies[0])
+    assert verdict.word == MIMICS and verdict.figures == "as before in 0 of 10 within 50 updates of sleep"
 
 
 def test_what_few_of_many_subjects_tell_decides_nothing():

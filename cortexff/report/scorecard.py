@@ -154,6 +154,16 @@ def _shorter_than_loss(findings: Findings, one: Measured) -> Verdict:
     return Verdict(word, f"{estimate(need, 1)} updates of sleep after {found.awake} of wake")
 
 
+def _deficit_remains(findings: Findings, one: Measured) -> Verdict:
+    """Over all the sleep that was watched: a deficit in the middle of a recovery is none that remains."""
+    found = next((n for n in findings.needs if (n.population, n.condition) == (one.name, "recovered")), None)
+    if found is None:
+        return NONE
+    back = np.isfinite(found.need.updates)
+    word = ABSENT if back.all() else MIMICS if found.need.censored.mean() > HALF else UNDECIDED
+    return Verdict(word, f"as before in {back.sum()} of {back.size} within {found.slept} updates of sleep")
+
+
 def local(measured: Measured) -> tuple[np.ndarray, np.ndarray] | None:
     """How much more wrong labels are taken for real than by the control, in areas that do not sleep and in those that
     do, (subjects,) each."""
@@ -331,7 +341,7 @@ SIGNATURES: Sequence[Signature] = (
     ),
     Signature("S7", "less sleep than was lost suffices", "Lamond 2007", "updates to recovery", _shorter_than_loss),
     Signature(
-        "S7", "a deficit remains after recovery", "Banks 2010", "recovered − control", _change("fp_neg", 1, "recovered")
+        "S7", "a deficit remains after recovery", "Banks 2010", "hallucinations after all sleep", _deficit_remains
     ),
     Signature(
         "S8",
