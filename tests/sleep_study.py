@@ -4,6 +4,7 @@ import numpy as np
 
 from cortexff.graph import hidden_areas, load_model, with_goodness
 from cortexff.protocol.loading import load_protocol
+from cortexff.protocol.schedule import probe_updates
 from cortexff.report.study import Course, Population
 
 TRIALS, FRAMES, LABELS = 60, 32, 10
@@ -67,7 +68,9 @@ def study(
         stage = protocol.stages[lived.stages[-1]]
         length = stage.updates or 1000
         updates = np.append(PROBES[length > PROBES], length)
-        if stage.probe == "end":
+        if stage.cycle is not None:
+            updates = np.array([0, *probe_updates(stage, length, 1)])
+        elif stage.probe == "end":
             updates = updates[[0, -1]]
         start = reached[lived.start if lived.start in reached else None]
         planted = (changes or {}).get(condition, {})

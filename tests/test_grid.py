@@ -95,6 +95,17 @@ def test_a_mistake_in_a_grid_is_one_line(tmp_path, old, new, word, words):
     assert len(str(caught.value).splitlines()) == 1
 
 
+def test_a_section_in_a_grid_takes_the_place_of_the_number_that_stood_for_it(tmp_path):
+    text = TEXT.replace("phase: alternating", "phase: alternating, cycle: 8")
+    protocol = load(
+        tmp_path,
+        text.replace("cycle: [1, 4]", "cycle: {wake: [1, 4], sleep: [2]}"),
+        "default",
+        "table.conditions=[young]",
+    )
+    assert {(stage.cycle.wake, stage.cycle.sleep) for stage in list(protocol.stages.values())[1:]} == {(1, 2), (4, 2)}
+
+
 def test_a_cycle_of_one_number_is_alike_in_both_phases(tmp_path):
     stored = json.loads(load(tmp_path).model_dump_json())["stages"][CELLS[-1]]
     assert stored["cycle"] == {"wake": 4, "sleep": 4}

@@ -1,6 +1,6 @@
 """The answers to the paper's two questions say what was planted in the studies that they are given."""
 
-from sleep_study import study
+from sleep_study import straight, study
 from test_separation import planted
 
 from cortexff.report.answers import markdown, of_deprivation, of_separation
@@ -23,8 +23,22 @@ def test_deprivation_is_answered_in_five_sentences_with_what_was_planted():
     assert len(said) == 5
     assert "10 subjects of digits" in said[0] and "1000 updates" in said[0]
     assert "by −0.58 [" in said[1] and "(max) and" in said[1]
-    assert "(negative data 15 % (max)" in said[3]  # seven updates are that share of a rise that is half done after 40
-    assert "scaling of the synapses alone" in said[3] and "instead makes" in said[3]
+    assert said[0].startswith("In part: ") and "ever more slowly" in said[0]
+    assert said[1].startswith("What moves more is the criterion")
+    assert said[2].startswith("It is not as in people")
+    assert "take away 15 % (max)" in said[3] and "instead makes 50 % (max)" in said[3]
+
+
+def test_words_of_the_answers_follow_other_numbers_too():
+    """Where hallucinations rise in a line, or not at all, nothing is said to slow down, and no share is of nothing."""
+    conditions = ("development", "control", "frozen", "deprived", "recovered")
+    line = study({"deprived": {"fp_neg": 0.4, "dprime": -1.0}}, conditions=conditions, rise=straight)
+    said = list(of_deprivation([line]))
+    assert said[0].startswith("In part: ") and "ever more slowly" not in said[0] and "linear" in said[0]
+    assert said[1].startswith("The criterion moves") and "an unknown amount (max)" in said[2]
+    nothing = list(of_deprivation([study(conditions=conditions)]))
+    assert nothing[0].startswith("After 1000 updates") and "ever more slowly" not in nothing[0]
+    assert "a share that is not told (max)" in nothing[3]
 
 
 def test_separation_is_answered_in_five_sentences_with_what_was_planted(tmp_path):
@@ -32,8 +46,17 @@ def test_separation_is_answered_in_five_sentences_with_what_was_planted(tmp_path
     planted(tmp_path / "p.h5", lambda block, rate, tau: 0.5 if block * rate > 20 else 0.03)
     said = list(of_separation(tmp_path / "p.h5"))
     assert len(said) == 5
-    assert said[0].startswith("Yes, where learning is slow: at a learning rate of 0.05")
-    assert said[1].startswith("No, where it is fast: at 0.5")
+    assert said[0].startswith("Yes, where learning is slow: at a learning rate of 0.5 turns of up to 32 updates")
+    assert said[1].startswith("No, where it is fast: at 5, the rate of development, turns of 8 updates cost 47 [")
+    assert "of the product of both" in said[2] and "neither short nor long" not in said[3]
+
+
+def test_separation_without_failures_or_without_successes_is_said_so(tmp_path):
+    harmless = list(of_separation(planted(tmp_path / "a.h5", lambda block, rate, tau: 0.03)))
+    assert harmless[0].startswith("Yes, at every learning rate that was tried")
+    assert harmless[1].startswith("None that was tried cost more than 2 points")
+    harmful = list(of_separation(planted(tmp_path / "b.h5", lambda block, rate, tau: 0.5)))
+    assert harmful[0].startswith("At no learning rate") and harmful[1].startswith("They fail: at 0.05")
 
 
 def test_a_folder_without_results_has_no_answers(tmp_path):

@@ -140,6 +140,12 @@ def test_every_figure_is_drawn_of_every_life(stem, full):
     assert draw(stem, [full]) is not None
 
 
+def test_wake_in_the_figure_of_process_s_is_as_long_as_in_its_table(full):
+    """To the end of the longer deprivation: a time constant depends on how long a curve is watched."""
+    awake = int(full.courses["deprived"].updates[-1] + full.courses["deprived_longer"].updates[-1])
+    assert max(xy[:, 0].max() for xy in drawn(draw("process_s", [full]), VERMILION)) == awake
+
+
 @pytest.mark.parametrize("stem", FIGURES)
 def test_a_figure_without_its_data_is_left_out(stem, default):
     """The default preset lacks some lives; without any life there is nothing to draw."""
@@ -227,6 +233,10 @@ def test_what_a_night_removes_is_a_share_of_the_excess(default):
     np.testing.assert_allclose(change_in_sleep(default, "before", "removed"), 100)
     np.testing.assert_allclose(change_in_sleep(default, "rest", "removed"), 0, atol=1e-9)
     assert change_in_sleep(default, "unknown", "removed") is None
+    course = default.courses["deprived"]
+    same = {**course.found, "fp_neg": np.repeat(course.found["fp_neg"][:1], len(course.updates), 0)}
+    harmless = replace(default, courses={**default.courses, "deprived": replace(course, found=same)})
+    assert change_in_sleep(harmless, "before", "removed") is None  # no excess
 
 
 def test_controls_are_compared_after_as_many_updates(default):

@@ -119,6 +119,7 @@ def test_the_share_that_sleep_removes_is_found():
     assert np.isnan(unsure.share.mean)
     assert share_removed(np.array([2.0, 4.0, 6.0]), np.array([1.0, 2.0, 3.0])).mean == pytest.approx(0.5)
     assert np.isnan(share_removed(np.zeros(3), np.zeros(3)).mean)
+    assert np.isnan(share_removed(np.array([-1.0, 2.0, 0.1, -0.5]), np.ones(4)).mean)  # an excess that is not sure
 
 
 def test_time_constants_of_wake_and_sleep_are_found():

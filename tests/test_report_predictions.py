@@ -82,6 +82,12 @@ def test_a_straight_rise_refutes_that_it_is_not_linear():
     assert JUDGES["H3"](findings(study(OF_MAX, rise=straight))).word == REFUTED
 
 
+def test_an_error_that_never_is_up_is_later_by_no_more_than_was_watched():
+    """It counts as late, as was written down; but from half the rise at 500 to the end are two times as many."""
+    judgement = JUDGES["H4"](findings(study(OF_MAX, rise=straight)))
+    assert judgement.word == CONFIRMED and "ratio at least 2.0 [" in judgement.figures
+
+
 def test_errors_as_early_as_hallucinations_refute_that_they_come_late():
     """Error is up by two points at about the dose of half the rise."""
     changes = {"deprived": {"fp_neg": 0.3, "err_goodness": 0.04}}
@@ -124,6 +130,8 @@ def test_banking_and_other_synapses_are_judged_by_their_share_of_the_excess():
     changes["banked"]["fp_neg"], changes["other_synapses"]["fp_neg"] = 0.32, 0.05
     other = findings(study(changes, conditions=conditions, preset="full"))
     assert JUDGES["H17"](other).word == CONFIRMED and JUDGES["K3"](other).word == REFUTED
+    changes["banked"]["fp_neg"] = 0.27  # a tenth for sure: neither as much, nor a fifth less
+    assert JUDGES["H17"](findings(study(changes, conditions=conditions, preset="full"))).word == UNDECIDED
 
 
 @pytest.mark.parametrize(("rise", "word"), [(lambda updates: updates >= 100, CONFIRMED), (straight, REFUTED)])
@@ -134,6 +142,10 @@ def test_plateaus_are_told_from_drift(rise, word):
     changes = {name: {"fp_neg": size} for name, size in sizes.items()}
     one = findings(study(changes, conditions=conditions, preset="full", rise=rise, noise=1e-3, seed=1))
     assert JUDGES["H12"](one).word == word
+    for name in sizes:
+        one.studies[0].courses[name].phases[-2] = "sleep"  # the last end of wake
+    judgement = JUDGES["H12"](findings(one.studies[0].population))
+    assert judgement.word == UNDECIDED and "only one end of wake" in judgement.figures
 
 
 def test_encoding_that_takes_twice_as_long_confirms_where_old_labels_are_kept():
@@ -150,6 +162,31 @@ def test_encoding_that_takes_twice_as_long_confirms_where_old_labels_are_kept():
         found["err_by_label"] = error
     judgement = JUDGES["H14"](findings(population))
     assert judgement.word == CONFIRMED and "ratio 2.0" in judgement.figures.replace("1.9", "2.0")
+
+
+def test_a_lost_network_leaves_a_prediction_open_and_is_told():
+    """It was tested: one of ten networks has no finite value when deprivation and sleep are over."""
+    population = study(OF_MAX)
+    for condition in ("deprived", "overslept", "scaling"):
+        for outcome in ("fp_neg", "miss", "err_goodness", "dprime", "criterion"):
+            population.courses[condition].found[outcome][-1, 3] = np.nan
+    one = findings(population)
+    for id in ("H3", "H4", "H5", "H9", "H10"):
+        judgement = JUDGES[id](one)
+        assert judgement.word == UNDECIDED and "not known in every subject" in judgement.figures
+
+
+def test_time_constants_of_few_of_many_subjects_decide_nothing():
+    """Of ten subjects four have one."""
+
+    def exponential(updates):
+        return 1 - np.exp(-updates / (50 if updates[-1] > 100 else 2))
+
+    changes = {"deprived": {"sleep_drive": 0.4}, "recovered": {"sleep_drive": -0.4}}
+    population = study(changes, rise=exponential, noise=1e-4)
+    population.courses["deprived"].found["sleep_drive"][:, 4:] = 0.1
+    judgement = JUDGES["H8"](findings(population))
+    assert judgement.word == UNDECIDED and judgement.figures.endswith("in 4 of 10")
 
 
 def test_few_subjects_decide_no_prediction():

@@ -31,6 +31,7 @@ def card():
         (("S14", "sensitivity falls"), ABSENT),
         (("S3", "impairment grows linearly with time awake"), ABSENT),
         (("S7", "less sleep than was lost suffices"), MIMICS),
+        (("S7", "a deficit remains after recovery"), ABSENT),
         (("S17", "total deprivation is fatal (rats)"), ABSENT),
         (("S8", "sleep banked before protects"), NOT_TESTED),
         (("S1", "lapses of attention rise"), NOT_TESTED),
@@ -46,6 +47,35 @@ def test_a_verdict_comes_with_its_estimate(card):
     """Mean, interval and d_z."""
     figures = card["S12", "hallucinations appear"].figures
     assert figures.startswith("+28.") and "[" in figures and "d_z" in figures
+
+
+def test_a_deficit_that_no_sleep_takes_away_remains():
+    """None of ten is back after all the sleep that was watched."""
+    findings = Findings([Measured(study({"deprived": {"fp_neg": 0.3}}))])
+    remains = next(one for one in SIGNATURES if one.finding == "a deficit remains after recovery")
+    verdict = remains.test(findings, findings.studies[0])
+    assert verdict.word == MIMICS and verdict.figures == "as before in 0 of 10 within 50 updates of sleep"
+
+
+def test_what_few_of_many_subjects_tell_decides_nothing():
+    """Of ten subjects four have time constants; then one is lost asleep, and its need of sleep is not known."""
+    changes = {"deprived": {"fp_neg": 0.3, "sleep_drive": 0.4}, "recovered": {"fp_neg": -2.6, "sleep_drive": -3.0}}
+
+    def verdict(population, finding):
+        findings = Findings([Measured(population)])
+        return next(one for one in SIGNATURES if one.finding.startswith(finding)).test(findings, findings.studies[0])
+
+    def exponential(updates):
+        return 1 - np.exp(-updates / (50 if updates[-1] > 100 else 2))
+
+    population = study(changes, rise=exponential, noise=1e-4)
+    assert verdict(population, "sleep need falls faster").word == MIMICS
+    population.courses["deprived"].found["sleep_drive"][:, 4:] = 0.1
+    few = verdict(population, "sleep need falls faster")
+    assert few.word == UNDECIDED and few.figures.endswith("in 4 of 10")
+    assert verdict(population, "less sleep than was lost").word == MIMICS
+    population.courses["recovered"].found["fp_neg"][1:, 0] = np.nan
+    assert verdict(population, "less sleep than was lost").word == UNDECIDED
 
 
 def test_few_subjects_decide_nothing():
@@ -66,13 +96,17 @@ def test_most_networks_that_diverge_are_a_catastrophe():
 
 
 def test_hallucinations_of_what_was_last_seen_are_told_by_an_odds_ratio():
-    """With the label of the images seen last, odds three times those with others."""
+    """With the label of the images seen last, odds three times those with others; where all were seen, as many."""
     population = study(conditions=("development", "control", "frozen", "deprived", "one_class"), preset="full")
     odds = np.where(np.arange(10) == 3, 0.3, 0.1) * np.linspace(0.9, 1.1, 10)[:, None]
     found = population.courses["one_class"].found
     found["fp_by_label"] = np.repeat((odds / (1 + odds))[None], len(found["update"]), 0)
-    found["true_label"] = np.zeros(10_000)
+    usual = population.courses["deprived"].found
+    usual["fp_by_label"] = np.full((len(usual["update"]), 10, 10), 0.1)
+    found["true_label"] = usual["true_label"] = np.zeros(10_000)
     findings = Findings([Measured(population)])
     seen = next(one for one in SIGNATURES if one.finding == "they are of what was last seen")
     verdict = seen.test(findings, findings.studies[0])
     assert verdict.word == MIMICS and verdict.figures.startswith("odds ratio 3.0")
+    usual["fp_by_label"] = np.repeat(found["fp_by_label"][-1:], len(usual["update"]), 0)
+    assert seen.test(findings, findings.studies[0]).word == UNDECIDED  # that label always was the likeliest

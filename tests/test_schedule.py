@@ -436,6 +436,12 @@ def test_probe_updates(probe, updates, wanted):
     assert probe_updates(stage, updates, updates_per_epoch=4) == wanted
 
 
+@pytest.mark.parametrize(("updates", "wanted"), [(12, [2, 3, 5, 6, 11, 12]), (13, [2, 3, 5, 6, 11, 12, 13]), (2, [2])])
+def test_turns_counted_on_a_logarithm_have_the_last_one_among_them(updates, wanted):
+    stage = Stage(phase="alternating", cycle=Cycle(wake=2, sleep=1), updates=updates, probe="log")
+    assert probe_updates(stage, updates, updates_per_epoch=4) == wanted
+
+
 @pytest.mark.parametrize(("updates", "wanted"), [(12, [2, 3, 11, 12]), (13, [2, 3, 11, 12, 13]), (3, [2, 3])])
 def test_turns_are_probed_at_both_ends_the_first_time_and_the_last(updates, wanted):
     stage = Stage(phase="alternating", cycle=Cycle(wake=2, sleep=1), updates=updates, probe="turns")
@@ -493,6 +499,9 @@ def test_a_list_of_conditions_leaves_the_others_out_and_the_stages_that_only_the
     assert list(some.conditions) == [first] and list(some.stages) == whole.conditions[first].stages
     with pytest.raises(CortexffError, match="--set a: no condition 'nap'"):
         load_protocol(tmp_path / "p.yaml", changes={"--set a": {"conditions": ["nap"]}})
+    typo = {"--set c": {"stages": {"chilhood": {"updates": 1}}}}
+    with pytest.raises(CortexffError, match=r"--set c: 'stages\.chilhood\.phase' is missing"):
+        load_protocol(tmp_path / "p.yaml", changes=layers | typo)
 
 
 def test_lists_are_read_as_what_cannot_change():

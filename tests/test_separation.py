@@ -134,6 +134,14 @@ def test_error_that_depends_on_the_product_collapses_on_it(file_by_product):
     assert min(found.residual["block"], found.residual["step"]) > 0.2
 
 
+def test_cells_of_networks_that_diverge_are_part_of_the_collapse(tmp_path):
+    """All diverge beyond the bound, which is as much an error of 1 as there is."""
+    path = planted(tmp_path / "p.h5", lambda block, rate, tau: np.nan if block * rate * STEP > 0.5 else 0.03)
+    with open_file(path) as file:
+        found = collapse_of(cells(file, "max"), common_mode_steps(file, "max"))
+    assert found.residual["block x step"] < 0.02 < found.residual["step"]
+
+
 def test_error_that_depends_on_the_block_alone_does_not_collapse(tmp_path):
     with open_file(planted(tmp_path / "planted.h5", lambda block, rate, tau: 0.03 + 0.1 * np.log2(block))) as file:
         found = collapse_of(cells(file, "max"), common_mode_steps(file, "max"))

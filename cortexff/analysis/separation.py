@@ -244,19 +244,19 @@ def resonances(found: Sequence[Cell], metric: str = "err_goodness", moment: str 
 def collapse_of(found: Sequence[Cell], steps: dict[float, np.ndarray]) -> Collapse | None:
     """Whether error (averaged weights) depends on B k_cm alone; None where there are too few cells.
 
-    Of grown subjects that went through two cycles or more: one cycle alone is no alternation yet.
+    Of grown subjects that went through two cycles or more: one cycle alone is no alternation yet. A network that has
+    diverged counts as an error of 1.
     """
     some = [c for c in found if c.baseline == "none" and c.start is not None and c.cycles > 1]
-    some = [cell for cell in some if cell.learning_rate in steps]
-    errors = np.array([np.mean(cell.values["averaged"]["err_goodness"]) for cell in some])
-    known = np.isfinite(errors)
-    if known.sum() < 3:
+    some = [cell for cell in some if np.isfinite(steps.get(cell.learning_rate, np.nan)).all()]
+    if len(some) < 3:
         return None
+    errors = np.array([np.nan_to_num(cell.values["averaged"]["err_goodness"], nan=1.0).mean() for cell in some])
     block, step, tau = (
-        np.array([one(cell) for cell in some])[known]
+        np.array([one(cell) for cell in some])
         for one in (lambda cell: cell.block, lambda cell: steps[cell.learning_rate].mean(), lambda cell: cell.tau)
     )
-    return collapse(block, step, errors[known], tau)
+    return collapse(block, step, errors, tau)
 
 
 def tolerable(found: Sequence[Cell]) -> dict[tuple[float, float], int]:

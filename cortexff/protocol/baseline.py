@@ -1,7 +1,8 @@
 r"""A baseline stored in sleep and learned from in wake (note 15 of the paper).
 
-Asleep, a synapse does not change, but takes the mean of what negative data would have it learn. Awake, it learns that
-mean beside what real data have it learn:
+Asleep, a synapse learns nothing, but takes the mean of what negative data would have it learn; it changes by what its
+average of the gradient still carries from wake, and by its weight cost. Awake, it learns that mean beside what real
+data have it learn:
 
 .. math:: g = g^+(w_t) + \frac1n \sum_{s \in \text{sleep}} g^-(w_s)
 

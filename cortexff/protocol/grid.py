@@ -119,7 +119,8 @@ def _with(stage: Mapping[str, Any], axes: Mapping[Path, Any], values: Sequence[A
     for path, value in zip(axes, values, strict=True):
         part = changed
         for key in path[:-1]:
-            part[key] = dict(part.get(key) or {})
+            inner = part.get(key)
+            part[key] = dict(inner) if isinstance(inner, Mapping) else {}  # a number may stand for a section
             part = part[key]
         part[path[-1]] = value
     return changed

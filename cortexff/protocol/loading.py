@@ -53,7 +53,10 @@ def load_protocol(
         settings = merge(settings, _chosen(settings, layer, words))
     if "stages" in settings and any(isinstance(layer.get("conditions"), list) for layer in layers.values()):
         used = {stage for condition in settings["conditions"].values() for stage in (condition or {}).get("stages", ())}
-        settings["stages"] = {name: stage for name, stage in settings["stages"].items() if name in used}
+        known = {name for part in (written, of_preset) for name in part.get("stages") or ()}  # others are mistakes
+        settings["stages"] = {
+            name: stage for name, stage in settings["stages"].items() if name in used or name not in known
+        }
 
     def place(mistake: Sequence[str | int]) -> str:
         """Where the user wrote a setting: the last layer that has it, or what it should be part of."""

@@ -343,12 +343,13 @@ def probe_updates(stage: Stage, updates: int, updates_per_epoch: int) -> list[in
     """The updates of a stage after which subjects are probed; the last one is always among them.
 
     ``log`` is 1, 2, 5, 10, 20, 50, ..., so that a dose-response curve is even on a logarithmic axis. Where wake and
-    sleep take turns, it counts the turns, and subjects are probed at the end of either phase.
+    sleep take turns, it counts the turns, the last one among them, and subjects are probed at the end of either phase.
     """
     if stage.probe == "log":
         decades = range(int(math.log10(max(updates, 1))) + 1)
         at = [leading * 10**decade for decade in decades for leading in (1, 2, 5)]
         if stage.cycle is not None:
+            at.append(max(1, updates // stage.cycle.length))
             at = [turn * stage.cycle.length - rest for turn in at for rest in (stage.cycle.sleep, 0)]
     elif stage.probe == "turns":
         last = max(1, updates // stage.cycle.length)

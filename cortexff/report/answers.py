@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from cortexff.analysis import separation
+from cortexff.analysis.separation import Cell
 from cortexff.analysis.statistics import Effect, effect
 from cortexff.log import open_file
 from cortexff.protocol.loading import from_json
-from cortexff.report.findings import CONTROL, DEPRIVED, share_removed
+from cortexff.protocol.schedule import Protocol
+from cortexff.report.findings import CONTROL, DEPRIVED, response, share_removed
 from cortexff.report.outcomes import BEFORE, OUTCOMES, Measured
+from cortexff.report.scorecard import DECISIVE
 from cortexff.report.study import Population, read
-from cortexff.report.words import number
+from cortexff.report.words import UNKNOWN, number
 
 FOLDER = Path("results") / "sleep"
 # The main run, and that of a net with both signs of goodness; the others are in the report.
@@ -28,10 +32,12 @@ NEEDED = (
     BEFORE,
     "recovered",
     "scaling",
-    "noise",
     "other_synapses",
     "deprived_linear",
+    "deprived_longer",
 )
+SLOWING = ("logarithmic", "saturating", "hill")  # laws of what grows ever more slowly
+PHYSIOLOGY = ("rate", "evoked_slope", "energy")
 
 
 def markdown(folder: Path = FOLDER) -> str:
@@ -50,79 +56,134 @@ def markdown(folder: Path = FOLDER) -> str:
 
 
 def of_separation(path: Path) -> Iterator[str]:
-    """Five sentences on how far apart the phases may lie, from a results file of ``separated_phases``."""
+    """Five sentences on how far apart the phases may lie, from a results file of ``separated_phases``.
+
+    Their words follow the numbers. They speak of cells of two cycles or more, one alone being no alternation yet, whose
+    control does not fail by itself.
+    """
     with open_file(path) as file:
         protocol = from_json(file.attrs["settings"])
         variant = next(iter(protocol.variants))
         found, steps = separation.cells(file, variant), separation.common_mode_steps(file, variant)
-    plain = [cell for cell in found if cell.baseline == "none" and cell.start is not None and not cell.control_fails]
-    rates = sorted({cell.learning_rate for cell in plain})
-    of_rate = {rate: [cell for cell in plain if cell.learning_rate == rate] for rate in rates}
-    safe = [rate for rate in rates if all(cell.verdict == "tolerated" for cell in of_rate[rate])]
-    lost = [rate for rate in rates if any(cell.verdict == "fails" for cell in of_rate[rate])]
-    longest = max(cell.block for cell in plain)
-    shown = f"{protocol.subjects} subjects of {protocol.stimuli.images}, goodness {variant}"
-    if safe:
-        changes = [100 * cell.change().mean for cell in of_rate[safe[-1]]]
-        yield (
-            f"Yes, where learning is slow: at a learning rate of {safe[-1]:g} turns of up to {longest} updates of "
-            f"either phase changed the error by {number(min(changes), 1, True)} to {number(max(changes), 1, True)} "
-            f"points against subjects that learn from both at once, whatever the average of the gradient ({shown})."
-        )
-    else:
-        yield f"At no learning rate that was tried were turns of up to {longest} updates without cost ({shown})."
-    if lost:
-        worst = max(of_rate[lost[0]], key=lambda cell: cell.change().mean)
-        grown = protocol.stages[protocol.conditions["development"].stages[-1]].plasticity.learning_rate
-        fastest = max(of_rate[rates[-1]], key=lambda cell: cell.change().mean)
-        yield (
-            f"No, where it is fast: at {lost[0]:g} turns of {worst.block} updates cost up to "
-            f"{_points(worst.change())}, and at {rates[-1]:g}"
-            f"{', the rate of development,' if rates[-1] == grown else ''} turns of {fastest.block} cost "
-            f"{_points(fastest.change())}."
-        )
+    grown = [cell for cell in found if cell.baseline == "none" and cell.start is not None and cell.cycles > 1]
+    grown = [cell for cell in grown if not cell.control_fails]
+    of_rate = {rate: [c for c in grown if c.learning_rate == rate] for rate in sorted({c.learning_rate for c in grown})}
+    yield from _which_rates(
+        of_rate, protocol, f"{protocol.subjects} subjects of {protocol.stimuli.images}, goodness {variant}"
+    )
     fit, counts = separation.collapse_of(found, steps), separation.predictions(found, steps)
     (right, tolerated), (wrong, failed) = counts["tolerated"], counts["fails"]
-    yield (
-        "What decides is above all the length of a turn times how far one update of a single phase shifts the "
-        "goodness of everything, as a share of the difference between real and wrong: error as a rising function of "
-        f"that product leaves {100 * fit.residual['block x step']:.0f} % of its variance, of the length alone "
-        f"{100 * fit.residual['block']:.0f} %; where the product, or the length against the average of the gradient, "
-        f"says that separation is tolerated, it is in {right} of {tolerated} cells, and where they say that it "
-        f"fails, it does in {wrong} of {failed}."
+    block, step, product = (
+        f"{100 * fit.residual[axis]:.0f} %" if fit else UNKNOWN for axis in ("block", "step", "block x step")
     )
-    peaks = [one for one in separation.resonances(found) if one.interior > 0.95 and one.learning_rate in lost + safe]
-    between = max(peaks, key=lambda one: one.interior, default=None)
-    base = [cell for cell in found if cell.baseline != "none"]
-    tolerates = {kind: [cell for cell in base if cell.baseline == kind] for kind in ("fresh", "stale")}
-    kept = {kind: sum(cell.verdict == "tolerated" for cell in cells) for kind, cells in tolerates.items()}
-    without = [
-        cell
-        for cell in plain
-        if any((cell.block, cell.learning_rate, cell.tau) == (b.block, b.learning_rate, b.tau) for b in base)
-    ]
-    averaged = ""
-    if between is not None:
-        errors = ", ".join(f"{100 * e:.1f} % at {t:g}" for t, e in zip(between.taus, between.errors, strict=True))
-        averaged = (
-            f"Averaging the gradient over about as many updates as a turn makes it worse (turns of {between.block} at "
-            f"{between.learning_rate:g}: error {errors} updates); "
+    yield (
+        f"Error as a rising function of the length of a turn leaves {block} of its variance, of how far one update of "
+        "a single phase shifts the goodness of everything, as a share of the difference between real and wrong, "
+        f"{step}, and of the product of both {product}; where "
+        "that product is below 0.2, or the average of the gradient longer than four turns, separation is tolerated in "
+        f"{right} of {tolerated} cells, and where the product is above 2 and the average shorter, it fails in {wrong} "
+        f"of {failed}."
+    )
+    also = f"{_worst_between(grown)}{_with_baselines(found)}."
+    yield also[0].upper() + also[1:]
+    yield _newborns(found)
+
+
+def _which_rates(of_rate: dict[float, list[Cell]], protocol: Protocol, shown: str) -> Iterator[str]:
+    """Two sentences: up to which learning rate turns are tolerated, and what they cost beyond."""
+    safe = list(itertools.takewhile(lambda rate: all(c.verdict == "tolerated" for c in of_rate[rate]), of_rate))
+    longest = max(cell.block for cells in of_rate.values() for cell in cells)
+    if safe:
+        changes = [100 * cell.change().mean for cell in of_rate[safe[-1]]]
+        least, most = (number(change, 1, True) for change in (min(changes), max(changes)))
+        where = "where learning is slow" if len(safe) < len(of_rate) else "at every learning rate that was tried"
+        yield (
+            f"Yes, {where}: at a learning rate of {safe[-1]:g} turns of up to {longest} updates of either phase "
+            f"changed the error, of averaged weights, by {least} to {most} points against subjects that learn from "
+            f"both at once, whatever the average of the gradient ({shown})."
         )
-    yield (
-        f"{averaged}a baseline kept from sleep (note 15) makes little difference to what is tolerated: "
-        f"{kept['fresh']} of "
-        f"{len(tolerates['fresh'])} cells with the last sleep's, {kept['stale']} of {len(tolerates['stale'])} with the "
-        f"first's, {sum(cell.verdict == 'tolerated' for cell in without)} of {len(without)} without."
+    else:
+        yield f"At no learning rate that was tried were all turns of up to {longest} updates tolerated ({shown})."
+    failing = {rate: [cell for cell in cells if cell.verdict == "fails"] for rate, cells in of_rate.items()}
+    failing = {rate: max(cells, key=_cost) for rate, cells in failing.items() if cells}
+    if not failing:
+        yield f"None that was tried cost more than {100 * separation.FAILURE:g} points of error for sure."
+        return
+    development = protocol.stages[protocol.conditions["development"].stages[-1]].plasticity.learning_rate
+    ends = [
+        f"at {rate:g}{', the rate of development,' if rate == development else ''} turns of {failing[rate].block} "
+        f"updates cost {_points(failing[rate].change())}"
+        for rate in dict.fromkeys((min(failing), max(failing)))
+    ]
+    yield f"{'No, where it is fast' if safe else 'They fail'}: {', and '.join(ends)}."
+
+
+def _cost(cell: Cell) -> float:
+    """Of error, against the control; a lost network costs most."""
+    change = cell.change()
+    return float("inf") if change.lost else change.mean
+
+
+def _worst_between(grown: Sequence[Cell]) -> str:
+    """Where an average of the gradient is worse than a shorter and a longer one, by 2 points; empty if nowhere."""
+    peaks = [
+        one
+        for one in separation.resonances(grown)
+        if one.interior > 0.95 and one.errors.max() - max(one.errors[0], one.errors[-1]) > separation.FAILURE
+    ]
+    if not peaks:
+        return ""
+    one = max(peaks, key=lambda one: one.interior)
+    errors = ", ".join(f"{100 * e:.1f} % at {t:g}" for t, e in zip(one.taus, one.errors, strict=True))
+    return (
+        "An average of the gradient that is neither short nor long can be the worst (turns of "
+        f"{one.block} at {one.learning_rate:g}: error {errors} updates); "
     )
-    yield (
-        "The answer would change if a net learned as much, as fast, at rates at which turns are tolerated: here they "
-        "were tolerated by subjects that had grown up with both phases at once, and newborns with turns of "
-        f"{max(cell.block for cell in found if cell.start is None)} updates did not learn at the rate of development."
+
+
+def _with_baselines(found: Sequence[Cell]) -> str:
+    """In how many cells separation is tolerated with a baseline of either kind, and in the same ones without."""
+    based = [cell for cell in found if cell.baseline != "none"]
+    if not based:
+        return "a baseline kept from sleep (note 15) was not tried"
+    settings = {(cell.block, cell.learning_rate, cell.tau) for cell in based}
+    cells = {kind: [cell for cell in based if cell.baseline == kind] for kind in ("fresh", "stale")}
+    cells["none"] = [
+        cell
+        for cell in found
+        if cell.baseline == "none" and cell.start is not None and (cell.block, cell.learning_rate, cell.tau) in settings
+    ]
+    kept = {k: f"{sum(cell.verdict == 'tolerated' for cell in some)} of {len(some)}" for k, some in cells.items()}
+    return (
+        f"with a baseline kept from the last sleep (note 15) turns are tolerated in {kept['fresh']} cells, with the "
+        f"first sleep's in {kept['stale']}, without in {kept['none']}"
+    )
+
+
+def _newborns(found: Sequence[Cell]) -> str:
+    """What became of subjects that learned in the longest turns from birth on."""
+    born = [cell for cell in found if cell.start is None]
+    if not born:
+        return "All subjects had grown up with both phases at once; of others the answer might be another."
+    longest = max(cell.block for cell in born)
+    errors = [
+        [100 * float(of(cell).mean()) for cell in born if cell.block == longest]
+        for of in (lambda cell: cell.values["averaged"]["err_goodness"], lambda cell: cell.usual["err_goodness"])
+    ]
+    turns, both = (f"{number(min(some), 0)} to {number(max(some), 0)} %" for some in errors)
+    rates = _list([f"{rate:g}" for rate in sorted({cell.learning_rate for cell in born})])
+    return (
+        "The answer might be another for subjects that have not grown up with both phases at once: newborns ended at "
+        f"an error of {turns} with turns of {longest} updates at a learning rate of {rates}, and of {both} with both "
+        "at once."
     )
 
 
 def of_deprivation(populations: Sequence[Population]) -> Iterator[str]:
-    """Five sentences on what a missing negative phase does, from results files of ``sleep_deprivation``."""
+    """Five sentences on what a missing negative phase does, from results files of ``sleep_deprivation``.
+
+    Their words follow the numbers.
+    """
     studies = {
         one.name: Measured(
             dataclasses.replace(one, courses={name: one.courses[name] for name in NEEDED if name in one.courses})
@@ -130,75 +191,114 @@ def of_deprivation(populations: Sequence[Population]) -> Iterator[str]:
         for one in populations
         if {CONTROL, DEPRIVED} <= one.courses.keys()
     }
+    yield _hallucinations(studies)
+    yield _criterion(studies)
+    yield _signs_of_sleep_loss(studies)
+    yield _what_sleep_does(studies)
+    yield _what_may_change_it(studies)
 
-    def each(words: str, outcome: str, condition: str = DEPRIVED, against: str = CONTROL) -> str:
-        found = {name: _change(one, outcome, condition, against) for name, one in studies.items()}
-        digits = OUTCOMES[outcome].digits
-        texts = [f"{_effect(change, digits)} ({name})" for name, change in found.items() if change is not None]
-        return f"{words} by {_list(texts)}"
 
-    first = next(iter(studies.values()))
-    updates, protocol = int(first.courses[DEPRIVED].updates[-1]), first.population.protocol
+def _hallucinations(studies: Mapping[str, Measured]) -> str:
     shares = [
-        f"{_mean(one, DEPRIVED, 'fp_neg'):.1f} against {_mean(one, CONTROL, 'fp_neg'):.1f} % ({name})"
+        f"{number(_mean(one, DEPRIVED, 'fp_neg'), 1)} against {number(_mean(one, CONTROL, 'fp_neg'), 1)} % ({name})"
         for name, one in studies.items()
     ]
-    yield (
-        f"In part: after {updates} updates without negative data {protocol.subjects} subjects of "
-        f"{protocol.stimuli.images} in each population take wrong labels for real more often than those that kept "
-        f"both phases, {_list(shares)}; this grows ever more slowly, not in proportion to time awake as lapses do in "
-        "people."
+    rise = [_change(one, "fp_neg") for one in studies.values()]
+    more = all(change is not None and change.low > 0 for change in rise)
+    laws = {name: found for name, one in studies.items() if (found := response(one, "fp_neg")) and found.winner}
+    slows = len(laws) == len(studies) and all(
+        found.winner in SLOWING and found.against_linear > DECISIVE for found in laws.values()
     )
-    yield (
-        f"What moves is the criterion, {each('', 'criterion').strip()}, far more than what subjects can tell apart: "
-        f"{each('d′ changed', 'dprime')}, {each('the error', 'err_goodness')} points."
+    course = "its course follows no law for sure that slows down"
+    if slows:
+        course = "it grows ever more slowly, not in proportion to time awake as lapses do in people"
+    fits = [f"{found.winner}, the line's AICc +{found.against_linear:.0f} ({name})" for name, found in laws.items()]
+    protocols = [one.population.protocol for one in studies.values()]
+    subjects, images = ({of(one) for one in protocols} for of in (lambda p: p.subjects, lambda p: p.stimuli.images))
+    lived = {int(one.courses[DEPRIVED].updates[-1]) for one in studies.values()}
+    return (
+        f"{'In part: a' if more else 'A'}fter {_one_of(lived)} updates without negative data "
+        f"{_one_of(subjects)} subjects of {_one_of(images)} in each population take this share of wrong labels for "
+        f"real, against those that kept both phases: {_list(shares)}; {course} (best: {_list(fits) or 'not told'})."
     )
-    timed = {name: _change(one, "lapse_absolute", DEPRIVED, BEFORE) for name, one in studies.items()}
-    starts = {name: _change(one, "false_start_absolute", DEPRIVED, BEFORE) for name, one in studies.items()}
-    lapses = _list([f"{_effect(change, 1)} ({name})" for name, change in timed.items() if change is not None])
-    early = _list([f"{_effect(change, 1)} ({name})" for name, change in starts.items() if change is not None])
-    yield (
-        "It is the reverse of the course in people, who lapse early and hallucinate late: in the vigilance task lapses "
-        f"changed by {lapses} points and false starts by {early} points; and activity, excitability and energy rise, "
-        f"as in sleep-deprived cortex, only where high activity means real ({each('mean rate', 'rate')})."
+
+
+def _criterion(studies: Mapping[str, Measured]) -> str:
+    pairs = [[_change(one, name) for name in ("criterion", "dprime")] for one in studies.values()]
+    mostly = all(None not in pair and abs(pair[0].mean) > abs(pair[1].mean) for pair in pairs)
+    return (
+        f"{'What moves more is the criterion' if mostly else 'The criterion moves'}, by {_each(studies, 'criterion')}; "
+        f"d′ changed by {_each(studies, 'dprime')}, the error by {_each(studies, 'err_goodness')} points."
     )
-    removed = []
-    for condition, words in (("recovered", "negative data"), ("scaling", "scaling of the synapses alone")):
-        parts = [
-            f"{100 * share:.0f} % ({name})"
-            for name, one in studies.items()
-            if (share := _removed(one, condition)) is not None
-        ]
-        removed.append(f"{words} {_list(parts)}")
-    slept = int(first.courses["recovered"].updates[-1])
-    other = [
-        f"{100 * (_mean(one, 'other_synapses', 'fp_neg') - _mean(one, CONTROL, 'fp_neg')) / excess:.0f} % ({name})"
+
+
+def _signs_of_sleep_loss(studies: Mapping[str, Measured]) -> str:
+    lapses = [_change(one, "lapse_absolute", against=BEFORE) for one in studies.values()]
+    rise = [_change(one, "fp_neg") for one in studies.values()]
+    if None in lapses or None in rise:
+        lead = ""
+    elif all(change.low > 0 for change in rise) and not any(change.low > 0 for change in lapses):
+        lead = "It is not as in people, who lapse early and hallucinate late: "
+    else:
+        lead = "People lapse early and hallucinate late: here "
+    up = [
+        name
         for name, one in studies.items()
-        if "other_synapses" in one.courses
-        and (excess := _mean(one, DEPRIVED, "fp_neg") - _mean(one, CONTROL, "fp_neg"))
+        if all((change := _change(one, outcome)) is not None and change.low > 0 for outcome in PHYSIOLOGY)
     ]
-    yield (
-        f"{slept} updates of sleep undo the excess of hallucinations ({'; '.join(removed)}), and giving each change "
-        f"of deprivation to another synapse instead makes {_list(other)} of that excess: that share of it is a general "
-        "drift of drive, not something that was learned."
+    return (
+        f"{lead}in the vigilance task lapses changed by {_each(studies, 'lapse_absolute', BEFORE)} points and false "
+        f"starts by {_each(studies, 'false_start_absolute', BEFORE)} points; mean rate changed by "
+        f"{_each(studies, 'rate')}, and rate, evoked slope and energy all rise, as in sleep-deprived cortex, in "
+        f"{_list(up) or 'no population'}."
     )
+
+
+def _what_sleep_does(studies: Mapping[str, Measured]) -> str:
+    removed = {
+        condition: {name: share for name, one in studies.items() if (share := _removed(one, condition)) is not None}
+        for condition in ("recovered", "scaling", "other_synapses")
+    }
+    texts = {
+        condition: _list([f"{_percent(share)} ({name})" for name, share in shares.items()]) or "not known"
+        for condition, shares in removed.items()
+    }
+    left = [f"{_percent(1 - share)} ({name})" for name, share in removed["other_synapses"].items()]
+    slept = {int(one.courses["recovered"].updates[-1]) for one in studies.values() if one.has("recovered")}
+    return (
+        f"Of the excess of hallucinations {_one_of(slept)} updates of sleep with negative data take away "
+        f"{texts['recovered']}, and scaling of the synapses alone {texts['scaling']}; giving each change of "
+        f"deprivation to another synapse instead makes {_list(left) or 'an unknown share'} of that excess: so much of "
+        "it comes of changes of that size at any synapses."
+    )
+
+
+def _what_may_change_it(studies: Mapping[str, Measured]) -> str:
     linear = []
     for name, one in studies.items():
-        if "deprived_linear" in one.courses:
+        if one.has("deprived_linear"):
             lost = [lives["deprived_linear"].lost for lives in (one.divergence, one.silence)]
             linear.append(
-                f"{name}: {lost[0].sum()} of {lost[0].size} diverge, {(lost[1] & ~lost[0]).sum()} fall silent"
+                f"{lost[0].sum()} of {lost[0].size} diverge and {(lost[1] & ~lost[0]).sum()} fall silent ({name})"
             )
-    yield (
-        f"The answer would change with an objective that does not saturate ({'; '.join(linear)}), a catastrophe where "
-        "the log-sigmoid bounds the harm; with real data that are mislabelled; or with wider and deeper nets on harder "
-        "images, which were not tried."
+    return (
+        f"With an objective that does not saturate {_list(linear) or 'nothing is known'}; wider and deeper nets, and "
+        "harder images, were not tried and might change the answer."
     )
 
 
-def _change(one: Measured, outcome: str, condition: str, against: str) -> Effect | None:
-    """The effect within subjects; None where either was not measured, or not in every subject."""
-    after, before = one.value(condition, outcome), one.value(against, outcome)
+def _each(studies: Mapping[str, Measured], outcome: str, against: str = CONTROL) -> str:
+    """What deprivation changed in an outcome, in each population."""
+    digits = OUTCOMES[outcome].digits
+    changes = {name: _change(one, outcome, against) for name, one in studies.items()}
+    return _list(
+        [f"{_effect(change, digits) if change else 'an unknown amount'} ({name})" for name, change in changes.items()]
+    )
+
+
+def _change(one: Measured, outcome: str, against: str = CONTROL) -> Effect | None:
+    """The effect of deprivation; None where either was not measured, or not in every subject."""
+    after, before = one.value(DEPRIVED, outcome), one.value(against, outcome)
     if after is None or before is None or not np.isfinite([after, before]).all():
         return None
     return effect(after, before)
@@ -209,11 +309,19 @@ def _mean(one: Measured, condition: str, outcome: str) -> float:
 
 
 def _removed(one: Measured, condition: str) -> float | None:
-    """Share of the mean excess of hallucinations over the control that a kind of sleep takes away."""
-    if condition not in one.courses:
+    """Share of the mean excess of hallucinations over the control that is not there; NaN where none is sure."""
+    if not one.has(condition):
         return None
     usual = one.value(CONTROL, "fp_neg")
     return share_removed(one.value(DEPRIVED, "fp_neg") - usual, one.value(condition, "fp_neg") - usual).mean
+
+
+def _percent(share: float) -> str:
+    return "a share that is not told" if np.isnan(share) else f"{100 * share:.0f} %"
+
+
+def _one_of(values: Collection[int | str]) -> str:
+    return " or ".join(map(str, sorted(values)))
 
 
 def _effect(found: Effect, digits: int) -> str:

@@ -338,14 +338,17 @@ def matched_doses(studies: Sequence[Measured]) -> list[tuple[str, str, Dose]]:
 
 def responses(studies: Sequence[Measured]) -> list[Response]:
     """How outcomes grow with the updates of deprivation; none of an outcome for which a network is lost on the way."""
-    found = []
-    for measured in studies:
-        for outcome in DOSED:
-            doses, values = awake(measured, outcome)
-            if len(doses) > 3 and np.isfinite(values).all():
-                compared = dose_response.compare(doses, values.T)
-                found.append(Response(measured.name, measured.sign, outcome, doses, values.T, compared))
-    return found
+    found = (response(measured, outcome) for measured in studies for outcome in DOSED)
+    return [one for one in found if one is not None]
+
+
+def response(measured: Measured, outcome: str) -> Response | None:
+    """How one outcome grows; None where doses are too few, or a network is lost on the way."""
+    doses, values = awake(measured, outcome)
+    if len(doses) < 4 or not np.isfinite(values).all():
+        return None
+    compared = dose_response.compare(doses, values.T)
+    return Response(measured.name, measured.sign, outcome, doses, values.T, compared)
 
 
 def awake(measured: Measured, outcome: str) -> tuple[np.ndarray, np.ndarray]:
@@ -448,17 +451,27 @@ def survivals(studies: Sequence[Measured]) -> list[Survival]:
     return found
 
 
+def is_sure(excess: np.ndarray) -> bool:
+    """Whether the mean over subjects lies on one side of 0 with its whole interval; never where a subject is lost."""
+    if not excess.size or not np.isfinite(excess).all():
+        return False
+    found = bca_interval(excess)
+    return found.low > 0 or found.high < 0
+
+
 def share_removed(excess: np.ndarray, residual: np.ndarray) -> Interval:
     """Share of a mean excess that is gone, with its percentile bootstrap interval over subjects.
 
     excess, residual  (subjects,), before and after
-    returns           the interval; NaN where resamples have no excess
+    returns           the interval; NaN where the excess itself is not sure: shares of next to nothing say nothing
     """
+    if not is_sure(excess):
+        return Interval(float("nan"), float("nan"), float("nan"), excess.size)
     drawn = np.random.default_rng(SEED).integers(0, excess.size, size=(RESAMPLES, excess.size))
     with np.errstate(divide="ignore", invalid="ignore"):
         shares = 1 - residual[drawn].mean(1) / excess[drawn].mean(1)
         share = float(1 - residual.mean() / excess.mean())
-    if not np.isfinite(shares).all():  # no excess to take a share of
+    if not np.isfinite(shares).all():  # some resamples have no excess to take a share of
         return Interval(float("nan"), float("nan"), float("nan"), excess.size)
     low, high = np.percentile(shares, [2.5, 97.5])
     return Interval(share, float(low), float(high), excess.size)
@@ -468,9 +481,7 @@ def _recovery(
     measured: Measured, condition: str, outcome: str, before: np.ndarray, after: np.ndarray, control: np.ndarray
 ) -> Recovery:
     excess, residual = bca_interval(before - control), bca_interval(after - control)
-    sure = excess.low > 0 or excess.high < 0
-    nan = float("nan")
-    share = share_removed(before - control, after - control) if sure else Interval(nan, nan, nan, excess.n)
+    share = share_removed(before - control, after - control)
     return Recovery(measured.name, measured.sign, condition, outcome, excess, residual, share)
 
 

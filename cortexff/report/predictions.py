@@ -1,7 +1,8 @@
 """Predictions that were written down before the confirmatory subjects lived, and what became of them.
 
-A threshold counts as passed where the whole 95 % interval over subjects lies beyond it. The rules are those that the
-preregistration states in words; a prediction is judged for each results file by itself.
+A threshold of a mean counts as passed where its whole 95 % interval over subjects lies beyond it; "as much or more" is
+confirmed where less is not shown and what would refute it is ruled out. The rules are those that the preregistration
+states in words; a prediction is judged for each results file by itself.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from cortexff.analysis.process_s import sleep_need
 from cortexff.analysis.statistics import Interval, bca_interval, effect
 from cortexff.description import parse, read_text
 from cortexff.errors import CortexffError
-from cortexff.report.findings import CONTROL, DEPRIVED, Findings, awake, need_exponent, share_removed
+from cortexff.report.findings import CONTROL, DEPRIVED, Contrast, Findings, awake, need_exponent, share_removed
 from cortexff.report.outcomes import Measured
 from cortexff.report.scorecard import DECISIVE, LEAST_SUBJECTS, last_awake, new_labels, odds_of_last_seen, retrieval
 from cortexff.report.words import estimate, number
@@ -62,6 +63,7 @@ class Preregistration:
 
 
 NONE = Judgement(NOT_TESTED)
+UNKNOWN = Judgement(UNDECIDED, "not known in every subject")
 
 
 def preregistration(path: Path | None = None) -> Preregistration | None:
@@ -130,15 +132,27 @@ def _word(confirmed: bool, refuted: bool) -> str:
 
 def _change(
     findings: Findings, one: Measured, outcome: str, condition: str = DEPRIVED, reference: str = CONTROL
-) -> Any | None:
-    """The effect of a condition on an outcome; None where it is not known, or a network was lost."""
-    found = findings.contrast(one.name, condition, reference, outcome)
-    return None if found is None or found.effect is None or found.effect.lost else found.effect
+) -> Contrast | None:
+    """What a condition changes of an outcome; None where it was not compared."""
+    return findings.contrast(one.name, condition, reference, outcome)
+
+
+def _open(*found: np.ndarray | Contrast | None) -> Judgement | None:
+    """Why values or comparisons cannot be judged: one was not made, or a network is lost; None where they can."""
+    if any(one is None for one in found):
+        return NONE
+    for one in found:
+        values = one if isinstance(one, np.ndarray) else one.effect and one.effect.mean
+        if values is None or not np.isfinite(values).all():
+            return UNKNOWN
+    return None
 
 
 def not_linear(findings: Findings, one: Measured) -> Judgement:
     """H3: hallucinations rise with time awake, and not linearly."""
     found = next((r for r in findings.responses if (r.population, r.outcome) == (one.name, "fp_neg")), None)
+    if found is None and (lost := _open(awake(one, "fp_neg")[1])):
+        return lost
     if found is None or found.winner is None:
         return NONE
     rising = found.values[:, -1] > found.values[:, 0]
@@ -152,29 +166,31 @@ def long_before_errors(findings: Findings, one: Measured) -> Judgement:
     """H4: hallucinations come long before errors."""
     doses, rate = awake(one, "fp_neg")
     _, error = awake(one, "err_goodness")
-    if len(doses) < 2 or error.shape != rate.shape or not np.isfinite([rate, error]).all():
+    if len(doses) < 2 or error.shape != rate.shape:
         return NONE
+    if why := _open(rate, error):
+        return why
     risen = sleep_need(doses, -rate.T, -(rate[0] + rate[-1]) / 2).updates
     failed = sleep_need(doses, -error.T, -(error[0] + 2))
     if (rate[-1] <= rate[0]).any():
         return Judgement(UNDECIDED, "hallucinations do not rise in every subject")
     never = failed.censored
-    ratio = np.where(
-        never, np.maximum(10, doses[-1] / np.maximum(risen, 1e-9)), failed.updates / np.maximum(risen, 1e-9)
-    )
-    logs = bca_interval(np.log10(ratio))
+    ratio = np.where(never, doses[-1], failed.updates) / np.maximum(risen, 1e-9)  # or more, where error never is up
+    logs = bca_interval(np.log10(np.where(never, np.maximum(10, ratio), ratio)))  # never counts as ten times later
     figures = f"half risen after {estimate(bca_interval(risen), 1)} updates"
     figures += f"; error up by 2 points never in {never.sum()} of {never.size}"
-    bounds = Interval(*(10.0**bound for bound in (logs.mean, logs.low, logs.high)), logs.n)
-    figures += f"; ratio {'at least ' if never.any() else ''}{estimate(bounds, 0)}"
+    known = bca_interval(np.log10(ratio))
+    bounds = Interval(*(10.0**bound for bound in (known.mean, known.low, known.high)), known.n)
+    figures += f"; ratio {'at least ' if never.any() else ''}{estimate(bounds, 1)}"
     return Judgement(_word(not logs.low < 1, logs.high < np.log10(3)), figures)
 
 
 def criterion_not_sensitivity(findings: Findings, one: Measured) -> Judgement:
     """H5: the criterion moves and sensitivity does not, where all areas have one sign; with both, sensitivity falls."""
-    bias, sensitivity = (_change(findings, one, name) for name in ("criterion", "dprime"))
-    if bias is None or sensitivity is None:
-        return NONE
+    changes = [_change(findings, one, name) for name in ("criterion", "dprime")]
+    if why := _open(*changes):
+        return why
+    bias, sensitivity = (change.effect for change in changes)
     figures = f"criterion {estimate(bias, 2, True)}, d′ {estimate(sensitivity, 2, True)}"
     fallen = sensitivity.high <= -0.3
     if one.sign == "mixed":
@@ -187,18 +203,22 @@ def dissociation(findings: Findings) -> Judgement:
     by_sign = {sign: [one for one in findings.studies if one.sign == sign] for sign in ("max", "min")}
     if not all(by_sign.values()):
         return NONE
-    tested, confirmed, same, figures = 0, True, False, []
+    reasons, confirmed, same, figures = {}, True, False, []
     for outcome, direction in (("rate", 1), ("evoked_slope", 1), ("pulse_response", 1), ("median_absolute", -1)):
-        found = {sign: _change(findings, ones[0], outcome) for sign, ones in by_sign.items()}
-        if any(one is None for one in found.values()):
+        changes = {sign: _change(findings, ones[0], outcome) for sign, ones in by_sign.items()}
+        reasons[outcome] = _open(*changes.values())
+        if why := reasons[outcome]:
             confirmed = False
+            figures.append(f"{outcome} {why.figures or why.word}")
             continue
-        tested += 1
+        found = {sign: change.effect for sign, change in changes.items()}
         sides = {sign: (one.low > 0) - (one.high < 0) for sign, one in found.items()}
         confirmed &= sides == {"max": direction, "min": -direction}
         same |= sides["max"] == sides["min"] != 0
         figures.append(f"{outcome} " + ", ".join(f"{sign} {estimate(one, 3, True)}" for sign, one in found.items()))
-    return Judgement(_word(confirmed, same), "; ".join(figures)) if tested else NONE
+    if all(why is NONE for why in reasons.values()):
+        return NONE
+    return Judgement(_word(confirmed, same), "; ".join(figures))
 
 
 def without_saturation(findings: Findings, one: Measured) -> Judgement:
@@ -214,22 +234,33 @@ def without_saturation(findings: Findings, one: Measured) -> Judgement:
 
 def need_grows_slowly(findings: Findings, one: Measured) -> Judgement:
     """H8: sleep need grows more slowly than time awake, and sleep drive falls faster than it rises."""
-    exponent = need_exponent([need for need in findings.needs if need.population == one.name])
+    needs = [need for need in findings.needs if need.population == one.name]
+    exponent = need_exponent(needs)
     ratio = next((p.ratio for p in findings.process if p.population == one.name), None)
     if exponent is None and ratio is None:
         return NONE
-    figures = f"exponent {estimate(exponent)}, τ_wake / τ_sleep {estimate(ratio, 1)}"
+    total = one.population.subjects
+    told = [str(need.awake) for need in needs if not need.need.censored.any()]
+    figures = f"exponent {_in_some(exponent, 2, total)} from {len(told)} of {len(needs)} times awake"
+    if len(told) < len(needs):
+        figures += f" ({', '.join(told)}; after the others some need more sleep than was watched)"
+    figures += f", τ_wake / τ_sleep {_in_some(ratio, 1, total)}"
+    exponent, ratio = (known if known and known.n >= LEAST_SUBJECTS else None for known in (exponent, ratio))
     confirmed = (
         exponent is not None and exponent.low > 0 and exponent.high < 0.5 and ratio is not None and ratio.low > 3
     )
     return Judgement(_word(confirmed, exponent is not None and exponent.low >= 0.8), figures)
 
 
+def _in_some(found: Interval | None, digits: int, total: int) -> str:
+    return f"{estimate(found, digits)} in {found.n if found else 0} of {total}"
+
+
 def too_much_sleep(findings: Findings, one: Measured) -> Judgement:
     """H9: too much sleep makes subjects miss real data."""
     missed, before = one.value("overslept", "miss"), one.value(DEPRIVED, "miss")
-    if missed is None or before is None or not np.isfinite([missed, before]).all():
-        return NONE
+    if why := _open(missed, before):
+        return why
     hits, more = bca_interval(1 - missed / 100), bca_interval(missed - before)
     figures = f"P(real data taken for real) {estimate(hits)}, misses {estimate(more, 1, True)} points"
     return Judgement(_word(hits.high < 0.5, more.high <= 0), figures)
@@ -237,11 +268,11 @@ def too_much_sleep(findings: Findings, one: Measured) -> Judgement:
 
 def scaling_helps(findings: Findings, one: Measured) -> Judgement:
     """H10: scaling of the synapses takes most hallucinations away; what sensitivity was lost needs negative data."""
-    taken, error = (
-        findings.recovery(one.name, "scaling", "fp_neg"),
-        _change(findings, one, "err_goodness", "scaling", DEPRIVED),
-    )
-    if taken is None or error is None:
+    change = _change(findings, one, "err_goodness", "scaling", DEPRIVED)
+    if why := _open(change, *(one.value(condition, "fp_neg") for condition in (DEPRIVED, "scaling", CONTROL))):
+        return why
+    taken, error = findings.recovery(one.name, "scaling", "fp_neg"), change.effect
+    if taken is None:
         return NONE
     share = taken.share
     figures = f"scaling removes {estimate(share)} of the excess, error {estimate(error, 2, True)}"
@@ -258,23 +289,28 @@ def scaling_helps(findings: Findings, one: Measured) -> Judgement:
 def earlier_dreams(findings: Findings, one: Measured) -> Judgement:
     """H11: what the deprived net dreams is worse sleep than what it would have dreamt before."""
     before, now = one.value("earlier_dreams", "fp_neg"), one.value("recovered", "fp_neg")
-    if before is None or now is None or not np.isfinite([before, now]).all():
-        return NONE
+    if why := _open(before, now):
+        return why
     found = effect(before, now, margin=0.5)
     return Judgement(_word(found.high < 0, found.equivalent), f"{estimate(found, 2, True)} points")
 
 
 def plateaus(findings: Findings, one: Measured) -> Judgement:
-    """H12: subjects who sleep too little settle at a level that depends on how little."""
-    levels, slopes = [], {}
+    """H12: subjects who sleep too little settle at a level that depends on how little.
+
+    Slopes are of the ends of wake that were probed in the last half. Where those are fewer than two, the last two are
+    told, and decide nothing.
+    """
+    levels, slopes, early = [], {}, False
     for condition in CHRONIC:
         level = last_awake(one, condition)
-        if level is None or not np.isfinite(level).all():
-            return NONE
+        if why := _open(level):
+            return why
         levels.append(level)
         course = one.courses[condition]
         awake_at = [place for place, phase in enumerate(course.phases) if phase == "wake"]
         late = [place for place in awake_at if 2 * course.updates[place] >= course.updates[-1]]
+        early |= len(late) < 2
         late = late if len(late) > 1 else awake_at[-2:]
         if len(late) < 2:
             return NONE
@@ -283,6 +319,8 @@ def plateaus(findings: Findings, one: Measured) -> Judgement:
     ordered = all(bca_interval(more - less).low > 0 for more, less in itertools.pairwise(levels))
     figures = ", ".join(f"{name} {estimate(one, 1, True)} points per 1000 updates" for name, one in slopes.items())
     figures += f"; levels {', '.join(number(float(level.mean()), 1) for level in levels)} %"
+    if early:
+        return Judgement(UNDECIDED, f"{figures}; of the last half of the cycles only one end of wake was probed")
     rising = any(one.low > 0 for one in slopes.values())
     return Judgement(_word(ordered and not rising, rising), figures)
 
@@ -290,8 +328,10 @@ def plateaus(findings: Findings, one: Measured) -> Judgement:
 def encoding_suffers(findings: Findings, one: Measured) -> Judgement:
     """H14: encoding suffers and retrieval does not."""
     new, old = new_labels(one), retrieval(one)
-    if new is None or old is None or not np.isfinite(old).all():
+    if new is None or old is None:
         return NONE
+    if why := _open(*old):
+        return why
     needed = {}
     for condition in ("encoding_deprived", "encoding_rested"):
         course = one.courses[condition]
@@ -309,8 +349,8 @@ def encoding_suffers(findings: Findings, one: Measured) -> Judgement:
 def of_what_was_seen(findings: Findings, one: Measured) -> Judgement:
     """H16: hallucinations are of what was last seen."""
     odds = odds_of_last_seen(one)
-    if odds is None or not np.isfinite(odds).all():
-        return NONE
+    if why := _open(odds):
+        return why
     logs = bca_interval(odds)
     ratio = Interval(*(float(np.exp(bound)) for bound in (logs.mean, logs.low, logs.high)), logs.n)
     return Judgement(_word(ratio.low > 2, ratio.high <= 1.2), f"odds ratio {estimate(ratio)}")
@@ -319,26 +359,29 @@ def of_what_was_seen(findings: Findings, one: Measured) -> Judgement:
 def banking(findings: Findings, one: Measured) -> Judgement:
     """H17: banking does not help."""
     values = [one.value(condition, "fp_neg") for condition in (DEPRIVED, "banked", CONTROL)]
-    if any(value is None or not np.isfinite(value).all() for value in values):
-        return NONE
+    if why := _open(*values):
+        return why
     share = share_removed(values[0] - values[2], values[1] - values[2])
-    return Judgement(_word(share.high < 0.2, share.low >= 0.2), f"takes {estimate(share)} of the excess away")
+    as_much = share.low <= 0 and share.high < 0.2  # less is not shown, and what would refute is ruled out
+    return Judgement(_word(as_much, share.low >= 0.2), f"takes {estimate(share)} of the excess away")
 
 
 def synchrony(findings: Findings, one: Measured) -> Judgement:
     """H18: activity becomes more synchronous."""
-    found = _change(findings, one, "vigilance_synchrony")
-    if found is None or not np.isfinite(found.d_z):
-        return NONE
+    change = _change(findings, one, "vigilance_synchrony")
+    if why := _open(change):
+        return why
+    found = change.effect
     return Judgement(_word(found.d_z > 0.8, abs(found.d_z) < 0.3), estimate(found, 5, True))
 
 
 def other_synapses(findings: Findings, one: Measured) -> Judgement:
     """K3: deprivation does no more to hallucinations than the same changes at other synapses."""
     values = [one.value(condition, "fp_neg") for condition in (DEPRIVED, "other_synapses", CONTROL)]
-    sensitivity = [_change(findings, one, "dprime", condition) for condition in (DEPRIVED, "other_synapses")]
-    if any(value is None or not np.isfinite(value).all() for value in values) or None in sensitivity:
-        return NONE
+    changes = [_change(findings, one, "dprime", condition) for condition in (DEPRIVED, "other_synapses")]
+    if why := _open(*values, *changes):
+        return why
+    sensitivity = [change.effect for change in changes]
     gone = share_removed(values[0] - values[2], values[1] - values[2])
     share = Interval(1 - gone.mean, 1 - gone.high, 1 - gone.low, gone.n)
     kept = all(one.equivalent for one in sensitivity)

@@ -138,6 +138,7 @@ def _faster_fall(findings: Findings, one: Measured) -> Verdict:
     if ratio is None:
         return Verdict(UNDECIDED, "time constants are known of too few subjects")
     word = MIMICS if ratio.low > 1 else OPPOSITE if ratio.high < 1 else UNDECIDED
+    word = word if ratio.n >= LEAST_SUBJECTS else UNDECIDED
     return Verdict(word, f"τ_wake / τ_sleep {estimate(ratio, 1)} in {ratio.n} of {one.population.subjects}")
 
 
@@ -146,11 +147,21 @@ def _shorter_than_loss(findings: Findings, one: Measured) -> Verdict:
     if found is None:
         return NONE
     need = known_interval(found.need.updates)
-    if need is None or found.need.censored.any():
+    if need is None or not np.isfinite(found.need.updates).all():
         back = int(np.isfinite(found.need.updates).sum())
         return Verdict(UNDECIDED, f"back in {back} of {one.population.subjects} within {found.slept} updates")
     word = MIMICS if need.high < found.awake else OPPOSITE if need.low > found.awake else UNDECIDED
     return Verdict(word, f"{estimate(need, 1)} updates of sleep after {found.awake} of wake")
+
+
+def _deficit_remains(findings: Findings, one: Measured) -> Verdict:
+    """Over all the sleep that was watched: a deficit in the middle of a recovery is none that remains."""
+    found = next((n for n in findings.needs if (n.population, n.condition) == (one.name, "recovered")), None)
+    if found is None:
+        return NONE
+    back = np.isfinite(found.need.updates)
+    word = ABSENT if back.all() else MIMICS if found.need.censored.mean() > HALF else UNDECIDED
+    return Verdict(word, f"as before in {back.sum()} of {back.size} within {found.slept} updates of sleep")
 
 
 def local(measured: Measured) -> tuple[np.ndarray, np.ndarray] | None:
@@ -174,14 +185,18 @@ def _local_sleep(findings: Findings, one: Measured) -> Verdict:
     return NONE if found is None else compared(*found, 1)
 
 
-def odds_of_last_seen(measured: Measured) -> np.ndarray | None:
-    """Log odds ratio of false positives with the label that was seen last, against other labels, (subjects,)."""
-    if not measured.has("one_class") or "fp_by_label" not in measured.courses["one_class"].found:
+def odds_of_last_seen(measured: Measured, condition: str = "one_class") -> np.ndarray | None:
+    """Log odds ratio of false positives with the label that one_class saw last, against other labels, (subjects,).
+
+    condition  at whose end; of one that saw all labels it tells how readily that label is taken for real anyway
+    """
+    courses = measured.courses
+    if not measured.has("one_class", condition) or "fp_by_label" not in courses[condition].found:
         return None
     population = measured.population
     stage = population.protocol.stages[population.protocol.conditions["one_class"].stages[-1]]
-    rates = measured.courses["one_class"].found["fp_by_label"][-1].astype(float)
-    images = len(measured.courses["one_class"].found.get("true_label", range(100)))
+    rates = courses[condition].found["fp_by_label"][-1].astype(float)
+    images = len(courses[condition].found.get("true_label", range(100)))
     rates = (rates * images + 0.5) / (images + 1)  # so that no odds are 0 or infinite
     seen = np.isin(np.arange(rates.shape[1]), stage.stimuli.classes)
     odds = np.log(rates / (1 - rates))
@@ -189,10 +204,12 @@ def odds_of_last_seen(measured: Measured) -> np.ndarray | None:
 
 
 def _last_seen(findings: Findings, one: Measured) -> Verdict:
-    odds = odds_of_last_seen(one)
-    if odds is None or not np.isfinite(odds).all():
-        return NONE if odds is None else Verdict(UNDECIDED, "not known in every subject")
-    found = effect(odds, np.zeros_like(odds))
+    odds, usual = odds_of_last_seen(one), odds_of_last_seen(one, DEPRIVED)
+    if odds is None or usual is None:
+        return NONE
+    if not np.isfinite([odds, usual]).all():
+        return Verdict(UNDECIDED, "not known in every subject")
+    found = effect(odds, usual)
     word = UNDECIDED if not found.p < ALPHA else MIMICS if found.mean > 0 else OPPOSITE
     bounds = [number(float(np.exp(one)), 1) for one in (found.mean, found.low, found.high)]
     return Verdict(word, f"odds ratio {bounds[0]} [{bounds[1]}, {bounds[2]}]")
@@ -324,7 +341,7 @@ SIGNATURES: Sequence[Signature] = (
     ),
     Signature("S7", "less sleep than was lost suffices", "Lamond 2007", "updates to recovery", _shorter_than_loss),
     Signature(
-        "S7", "a deficit remains after recovery", "Banks 2010", "recovered − control", _change("fp_neg", 1, "recovered")
+        "S7", "a deficit remains after recovery", "Banks 2010", "hallucinations after all sleep", _deficit_remains
     ),
     Signature(
         "S8",
@@ -346,7 +363,7 @@ SIGNATURES: Sequence[Signature] = (
     Signature("S11", "sleep loss is local", "Vyazovskiy 2011", "p of negative data, areas without sleep", _local_sleep),
     Signature("S12", "hallucinations appear", "Waters 2018", "negative data taken for real", _change("fp_neg", 1)),
     Signature("S12", "and misperceptions of noise", "Waters 2018", "noise taken for real", _change("fp_noise", 1)),
-    Signature("S12", "they are of what was last seen", "–", "label seen last", _last_seen),
+    Signature("S12", "they are of what was last seen", "–", "odds of the label seen last, × deprived’s", _last_seen),
     Signature("S12", "they come late, lapses first", "Waters 2018", "time awake", _lapses_first),
     Signature("S13", "lures are remembered falsely", "Diekelmann 2008", "negative data beyond noise", _lures),
     Signature("S14", "sensitivity falls", "QJEP 23:449, 1971", "d′", _change("dprime", -1)),

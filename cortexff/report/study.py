@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -102,34 +102,47 @@ def read(paths: Sequence[str | Path]) -> list[Population]:
 
     Of a run that is not finished, conditions that were not reached yet are left out, and the one under way too.
 
-    raises  CortexffError where a file is none of cortexff, or of settings that it does not know
+    raises  CortexffError where a file is none of cortexff, of settings that it does not know, or being written to
     """
     populations = []
     for path in paths:
-        with open_file(path) as file:
-            about = dict(file.attrs)
-            try:
-                protocol = from_json(about["settings"])
-            except ValueError as error:
-                words = f"{path}: has settings that this version of cortexff does not know"
-                raise CortexffError(f"{words}: read it with the version that wrote it") from error
-            if not isinstance(protocol, Protocol):
-                raise CortexffError(f"{path}: of protocol {about['protocol_name']}, which has no sleep to report on")
-            last = None if about["status"] == "finished" else _under_way(file, protocol)
-            for variant in (name for name in protocol.variants if name in file):
-                changed = protocol.variant(variant)
-                net = with_goodness(parse_model(about["model"]), **changed.goodness.model_dump(exclude_none=True))
-                signs = {net.nodes[area]["goodness"].sign for area in hidden_areas(net)}
-                name = variant if len(paths) == 1 else f"{variant}, {about['preset']}"
-                if name in (population.name for population in populations):
-                    name = f"{name} ({Path(path).stem})"
-                courses = {
-                    condition: _course(file[variant][condition])
-                    for condition in protocol.conditions
-                    if _probed(file, variant, condition) and (variant, condition) != last
-                }
-                sign = signs.pop() if len(signs) == 1 else "mixed"
-                populations.append(Population(name, sign, changed, net, about, courses, Path(path)))
+        try:
+            found = _of_file(path)
+        except OSError as error:
+            words = f"{path}: cannot be read to its end, as happens while a run writes to it"
+            raise CortexffError(f"{words}: try again, or copy it first ({error})") from error
+        for population in found:
+            name = population.name if len(paths) == 1 else f"{population.name}, {population.about['preset']}"
+            if name in (other.name for other in populations):
+                name = f"{name} ({Path(path).stem})"
+            populations.append(replace(population, name=name))
+    return populations
+
+
+def _of_file(path: str | Path) -> list[Population]:
+    """The populations of one file, by their variants' names."""
+    populations = []
+    with open_file(path) as file:
+        about = dict(file.attrs)
+        try:
+            protocol = from_json(about["settings"])
+        except ValueError as error:
+            words = f"{path}: has settings that this version of cortexff does not know"
+            raise CortexffError(f"{words}: read it with the version that wrote it") from error
+        if not isinstance(protocol, Protocol):
+            raise CortexffError(f"{path}: of protocol {about['protocol_name']}, which has no sleep to report on")
+        last = None if about["status"] == "finished" else _under_way(file, protocol)
+        for variant in (name for name in protocol.variants if name in file):
+            changed = protocol.variant(variant)
+            net = with_goodness(parse_model(about["model"]), **changed.goodness.model_dump(exclude_none=True))
+            signs = {net.nodes[area]["goodness"].sign for area in hidden_areas(net)}
+            courses = {
+                condition: _course(file[variant][condition])
+                for condition in protocol.conditions
+                if _probed(file, variant, condition) and (variant, condition) != last
+            }
+            sign = signs.pop() if len(signs) == 1 else "mixed"
+            populations.append(Population(variant, sign, changed, net, about, courses, Path(path)))
     return populations
 
 

@@ -112,8 +112,8 @@ def of_predictions(rows: Sequence[predictions.Row]) -> Table:
     ]
     columns = ["id", "prediction", "confirmed if", "refuted if", "prior", "run", "verdict", "figures"]
     note = (
-        "Wording and prior probability are those of the preregistration. A threshold counts as passed where the whole"
-        f" 95 % interval lies beyond it; fewer than {scorecard.LEAST_SUBJECTS} subjects decide nothing."
+        "Wording and prior probability are those of the preregistration. A threshold of a mean counts as passed where"
+        f" its whole 95 % interval lies beyond it; fewer than {scorecard.LEAST_SUBJECTS} subjects decide nothing."
     )
     return Table("predictions", "What was predicted", note, columns, found)
 

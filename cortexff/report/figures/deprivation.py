@@ -34,6 +34,7 @@ from cortexff.report.figures.sheet import (
     grid,
     legend_of,
     line,
+    longest_wake,
     lost_in,
     page,
     shown,
@@ -73,7 +74,7 @@ def dose_response(populations: Sequence[Population]) -> Figure | None:
     figure, panels = grid(populations, len(OUTCOMES), 1.2)
     for column, population in zip(panels.T, populations, strict=True):
         control = population.courses["control"]
-        longest = "deprived_longer" if "deprived_longer" in population.courses else "deprived"
+        longest = longest_wake(population)
         for axes, name in zip(column, OUTCOMES, strict=True):
             draw_curve(axes, control.updates, shown(control, name), BLUE)
             updates, values = along(population, longest, name)
@@ -129,7 +130,7 @@ def physiology(populations: Sequence[Population]) -> Figure | None:
     for axes, (name, label) in zip(panels.flat, PHYSIOLOGY.items(), strict=True):
         last = 1
         for population in populations:
-            longest = "deprived_longer" if "deprived_longer" in population.courses else "deprived"
+            longest = longest_wake(population)
             updates, values = along(population, longest, name)
             if name == "weight_mean":  # it may be on either side of 0
                 change = 1000 * (values - values[0])

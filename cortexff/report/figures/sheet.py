@@ -57,6 +57,11 @@ def lived(population: Population, condition: str) -> list[str]:
     return population.from_start(condition)[1:]
 
 
+def longest_wake(population: Population) -> str:
+    """The condition at the end of which subjects have been awake for longest."""
+    return "deprived_longer" if "deprived_longer" in population.courses else "deprived"
+
+
 def along(population: Population, condition: str, metric: str) -> tuple[np.ndarray, np.ndarray]:
     """A metric from the fork to the end of a condition: updates since the fork, and values (probes, subjects)."""
     updates, values, lasted = [], [], 0

@@ -37,13 +37,14 @@ from cortexff.report.figures.sheet import (
     heading,
     legend_of,
     lived,
+    longest_wake,
     lost_in,
     page,
     shown,
     with_courses,
     words,
 )
-from cortexff.report.findings import need_exponent, needs
+from cortexff.report.findings import is_sure, need_exponent, needs
 from cortexff.report.outcomes import Measured
 from cortexff.report.study import Population
 
@@ -80,8 +81,9 @@ def process_s(populations: Sequence[Population]) -> Figure | None:
         wake, sleep = pair = part.subplots(1, 2)
         pairs.append(pair)
         slept = "overslept" if "overslept" in population.courses else "recovered"
+        longest = longest_wake(population)
         for axes, condition, colour, label in (
-            (wake, "deprived", VERMILION, "awake"),
+            (wake, longest, VERMILION, "awake"),
             (sleep, slept, GREEN, "of sleep"),
         ):
             updates, values = along(population, condition, "sleep_drive")
@@ -101,7 +103,9 @@ def process_s(populations: Sequence[Population]) -> Figure | None:
         bold("saturating curve, fitted to the mean", "black", marker="", linewidth=1),
     ]
     note = f"{READING} τ: time constant of the mean, and of the subjects their mean [95 % interval] where all tell it."
-    return finish(figure, handles, note, lost_in(populations, ("deprived", "recovered", "overslept")))
+    return finish(
+        figure, handles, note, lost_in(populations, ("deprived", "deprived_longer", "recovered", "overslept"))
+    )
 
 
 def _saturating(axes: Axes, updates: np.ndarray, values: np.ndarray, fit: object) -> None:
@@ -290,7 +294,7 @@ def change_in_sleep(population: Population, condition: str, metric: str) -> np.n
     """Change since the end of deprivation, (subjects,); ``before``: the change that would undo it.
 
     metric  or ``removed``: share of the excess of hallucinations that is gone, in %. Rates are in % of before
-    returns None where the condition was not lived through
+    returns None where the condition was not lived through, or there is no sure excess to take a share of
     """
     deprived = population.courses["deprived"]
     of = "fp_neg" if metric == "removed" else metric
@@ -303,5 +307,7 @@ def change_in_sleep(population: Population, condition: str, metric: str) -> np.n
         return None
     with np.errstate(divide="ignore", invalid="ignore"):
         if metric == "removed":
-            return np.where(end != start, 100 * (end - now) / (end - start), np.nan)
+            excess = end - start
+            sure = is_sure(excess[np.isfinite(excess)])
+            return np.where(excess != 0, 100 * (end - now) / excess, np.nan) if sure else None
         return 100 * (now - end) / start if metric == "rate" else now - end
