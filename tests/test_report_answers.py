@@ -21,7 +21,7 @@ def deprived(**more):
 def test_deprivation_is_answered_in_five_sentences_with_what_was_planted():
     said = list(of_deprivation([deprived(), deprived(variant="min", name="min", seed=1)]))
     assert len(said) == 5
-    assert "10 subjects of digits" in said[0] and "1000 updates" in said[0]
+    assert "10 subjects of the digits" in said[0] and "1000 updates" in said[0]
     assert "by −0.58 [" in said[1] and "(max) and" in said[1]
     assert said[0].startswith("In part: ") and "ever more slowly" in said[0]
     assert said[1].startswith("What moves more is the criterion")

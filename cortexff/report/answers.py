@@ -15,6 +15,7 @@ from cortexff.analysis.statistics import Effect, effect
 from cortexff.log import open_file
 from cortexff.protocol.loading import from_json
 from cortexff.protocol.schedule import Protocol
+from cortexff.protocol.schedule import Protocol
 from cortexff.report.findings import CONTROL, DEPRIVED, response, share_removed
 from cortexff.report.outcomes import BEFORE, OUTCOMES, Measured
 from cortexff.report.scorecard import DECISIVE
@@ -69,7 +70,7 @@ def of_separation(path: Path) -> Iterator[str]:
     grown = [cell for cell in grown if not cell.control_fails]
     of_rate = {rate: [c for c in grown if c.learning_rate == rate] for rate in sorted({c.learning_rate for c in grown})}
     yield from _which_rates(
-        of_rate, protocol, f"{protocol.subjects} subjects of {protocol.stimuli.images}, goodness {variant}"
+        of_rate, protocol, f"{protocol.subjects} subjects of {_named(protocol)}, goodness {variant}"
     )
     fit, counts = separation.collapse_of(found, steps), separation.predictions(found, steps)
     (right, tolerated), (wrong, failed) = counts["tolerated"], counts["fails"]
@@ -214,7 +215,7 @@ def _hallucinations(studies: Mapping[str, Measured]) -> str:
         course = "it grows ever more slowly, not in proportion to time awake as lapses do in people"
     fits = [f"{found.winner}, the line's AICc +{found.against_linear:.0f} ({name})" for name, found in laws.items()]
     protocols = [one.population.protocol for one in studies.values()]
-    subjects, images = ({of(one) for one in protocols} for of in (lambda p: p.subjects, lambda p: p.stimuli.images))
+    subjects, images = ({of(one) for one in protocols} for of in (lambda p: p.subjects, _named))
     lived = {int(one.courses[DEPRIVED].updates[-1]) for one in studies.values()}
     return (
         f"{'In part: a' if more else 'A'}fter {_one_of(lived)} updates without negative data "
@@ -338,3 +339,8 @@ def _points(found: Effect) -> str:
 
 def _list(texts: Sequence[str]) -> str:
     return ", ".join(texts[:-1]) + f" and {texts[-1]}" if len(texts) > 1 else "".join(texts)
+
+
+def _named(protocol: Protocol) -> str:
+    """The image set as it is spelled in a sentence."""
+    return {"digits": "the digits"}.get(protocol.stimuli.images, protocol.stimuli.images.upper())
