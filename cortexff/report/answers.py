@@ -15,7 +15,6 @@ from cortexff.analysis.statistics import Effect, effect
 from cortexff.log import open_file
 from cortexff.protocol.loading import from_json
 from cortexff.protocol.schedule import Protocol
-from cortexff.protocol.schedule import Protocol
 from cortexff.report.findings import CONTROL, DEPRIVED, response, share_removed
 from cortexff.report.outcomes import BEFORE, OUTCOMES, Measured
 from cortexff.report.scorecard import DECISIVE
