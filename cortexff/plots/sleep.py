@@ -81,7 +81,7 @@ def sleep_sheet(variants: Mapping[str, Conditions], protocol: Protocol, about: M
         changes = protocol.variant(variant).goodness.model_dump(exclude_none=True)
         net = with_goodness(parse_model(about["model"]), **changes)
         for axes, moment in zip(ends[:, place], moments, strict=False):
-            _goodness(axes, found[moment], net, MOMENTS[moment])
+            _goodness(axes, found[moment], net, MOMENTS[moment], negative == "hybrids")
         signs = sorted({net.nodes[area]["goodness"].sign for area in hidden_areas(net)})
         level, side = (" or ".join(words) for words in zip(*(SIGNS[sign] for sign in signs), strict=True))
         course[0, place].set_title(f"{variant}: {level} activity on real data", weight="bold")
@@ -133,12 +133,16 @@ def _recovery(axes: Axes, found: Conditions, name: str, protocol: Protocol) -> N
     from_zero_on(axes, max(slept.values()))
 
 
-def _goodness(axes: Axes, found: h5py.Group, net: nx.MultiDiGraph, moment: str) -> None:
-    """Goodness of every subject, stimulus and area, each divided by its area's threshold: θ is at 1."""
+def _goodness(axes: Axes, found: h5py.Group, net: nx.MultiDiGraph, moment: str, hybrids: bool) -> None:
+    """Goodness of every subject, stimulus and area, each divided by its area's threshold: θ is at 1.
+
+    hybrids  whether the versions of a stimulus are the image itself and its hybrid, not the image with each label
+    """
     settings = [net.nodes[area]["goodness"] for area in found.file["area"].asstr()]
     threshold = np.array([goodness.threshold * goodness.blocks for goodness in settings])
     by_label = found["goodness_by_stimulus"][:] / threshold  # (subjects, stimuli, labels, areas)
-    true = found["true_label"][:][:, None] == found.file["label"][:]
+    versions = np.arange(by_label.shape[2])
+    true = (np.zeros_like(found["true_label"]) if hybrids else found["true_label"][:])[:, None] == versions
     noise = found["goodness_by_noise"][:] / threshold
     for values, colour in zip((by_label[:, true], by_label[:, ~true], noise), KINDS.values(), strict=True):
         values = np.minimum(values[~np.isnan(values)], FARTHEST)
