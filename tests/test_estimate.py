@@ -49,11 +49,11 @@ def test_every_stage_of_every_condition_is_listed(name, preset):
 def test_a_line_gives_probes_learning_rate_and_criterion():
     text = described("sleep_deprivation", stages={"development": {"until": 0.015}})
     lines = {line.split()[0]: line for line in text.splitlines() if "/" in line}
-    # Quick: 8 epochs of 48 updates, probed at birth and at the end.
-    assert lines["max/development"].split()[3:6] == ["384", "2", "5,"]
+    # Quick: 6 epochs of 48 updates, probed at birth and at the end.
+    assert lines["max/development"].split()[3:6] == ["288", "2", "5,"]
     assert "until error ≤ 1.5 %" in lines["max/development"]
-    assert lines["max/deprived"].split()[3:] == ["50", "7", "0.5"]
-    assert lines["max/frozen"].split()[3:] == ["50", "2", "–"]
+    assert lines["max/deprived"].split()[3:] == ["20", "6", "0.5"]
+    assert lines["max/frozen"].split()[3:] == ["20", "2", "–"]
 
 
 def seconds(text: str) -> float:

@@ -9,17 +9,17 @@ of the gradient. Subjects are compared with themselves.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import h5py
 import numpy as np
 from numpy.typing import ArrayLike
 
 from cortexff.analysis.statistics import Effect, Interval, bca_interval, effect
-from cortexff.errors import CortexffError
+from cortexff.errors import CortexffError, run_command
 from cortexff.log import open_file
 from cortexff.protocol.loading import from_json
 from cortexff.protocol.schedule import Protocol
@@ -335,5 +335,12 @@ def _interval(values: np.ndarray) -> str:
     return f"{found.mean:.4f} [{found.low:.4f}, {found.high:.4f}]"
 
 
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("results", type=click.Path(exists=True, dir_okay=False))
+def command(results: str) -> None:
+    """Print what RESULTS of protocol separated_phases or lica2023 say of separation."""
+    click.echo("\n".join(lines(results)))
+
+
 if __name__ == "__main__":
-    print("\n".join(lines(sys.argv[1])))
+    run_command(command, "cortexff.analysis.separation")

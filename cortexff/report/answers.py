@@ -77,12 +77,12 @@ def of_separation(path: Path) -> Iterator[str]:
         f"{100 * fit.residual[axis]:.0f} %" if fit else UNKNOWN for axis in ("block", "step", "block x step")
     )
     yield (
-        f"Error as a rising function of the length of a turn leaves {block} of its variance, of how far one update of "
-        "a single phase shifts the goodness of everything, as a share of the difference between real and wrong, "
-        f"{step}, and of the product of both {product}; where "
-        "that product is below 0.2, or the average of the gradient longer than four turns, separation is tolerated in "
-        f"{right} of {tolerated} cells, and where the product is above 2 and the average shorter, it fails in {wrong} "
-        f"of {failed}."
+        "Call k the shift of the goodness of everything in one update of a single phase, as a share of the difference "
+        f"between real and wrong: of the variance of error, {block} is left once a rising curve over the length of a "
+        f"turn is taken away, {step} with one over k, and {product} with one over their product; where that product "
+        "is below 0.2, or the gradient averaged over more than four turns, separation is tolerated (error within 1 "
+        f"point) in {right} of {tolerated} combinations, and where it is above 2 and the average shorter, it fails in "
+        f"{wrong} of {failed}."
     )
     also = f"{_worst_between(grown)}{_with_baselines(found)}."
     yield also[0].upper() + also[1:]
@@ -99,8 +99,8 @@ def _which_rates(of_rate: dict[float, list[Cell]], protocol: Protocol, shown: st
         where = "where learning is slow" if len(safe) < len(of_rate) else "at every learning rate that was tried"
         yield (
             f"Yes, {where}: at a learning rate of {safe[-1]:g} turns of up to {longest} updates of either phase "
-            f"changed the error, of averaged weights, by {least} to {most} points against subjects that learn from "
-            f"both at once, whatever the average of the gradient ({shown})."
+            f"changed the error of subjects that had grown up, with weights averaged over a cycle, by {least} to "
+            f"{most} points against learning from both at once: they forget nothing ({shown})."
         )
     else:
         yield f"At no learning rate that was tried were all turns of up to {longest} updates tolerated ({shown})."
@@ -112,7 +112,7 @@ def _which_rates(of_rate: dict[float, list[Cell]], protocol: Protocol, shown: st
     development = protocol.stages[protocol.conditions["development"].stages[-1]].plasticity.learning_rate
     ends = [
         f"at {rate:g}{', the rate of development,' if rate == development else ''} turns of {failing[rate].block} "
-        f"updates cost {_points(failing[rate].change())}"
+        f"updates cost {_points(failing[rate].change())} with the gradient averaged over {failing[rate].tau:.0f}"
         for rate in dict.fromkeys((min(failing), max(failing)))
     ]
     yield f"{'No, where it is fast' if safe else 'They fail'}: {', and '.join(ends)}."
@@ -153,10 +153,16 @@ def _with_baselines(found: Sequence[Cell]) -> str:
         for cell in found
         if cell.baseline == "none" and cell.start is not None and (cell.block, cell.learning_rate, cell.tau) in settings
     ]
-    kept = {k: f"{sum(cell.verdict == 'tolerated' for cell in some)} of {len(some)}" for k, some in cells.items()}
+    costs = {
+        kind: ", ".join(
+            f"{number(100 * cell.change().mean, 1, True)} (turns of {cell.block} at {cell.learning_rate:g})"
+            for cell in some
+        )
+        for kind, some in cells.items()
+    }
     return (
-        f"with a baseline kept from the last sleep (note 15) turns are tolerated in {kept['fresh']} cells, with the "
-        f"first sleep's in {kept['stale']}, without in {kept['none']}"
+        "with the mean gradient of the last sleep added in wake (note 15) turns change the error by "
+        f"{costs['fresh']} points, with that of the first sleep by {costs['stale']}, without by {costs['none']}"
     )
 
 
@@ -173,7 +179,7 @@ def _newborns(found: Sequence[Cell]) -> str:
     turns, both = (f"{number(min(some), 0)} to {number(max(some), 0)} %" for some in errors)
     rates = _list([f"{rate:g}" for rate in sorted({cell.learning_rate for cell in born})])
     return (
-        "The answer might be another for subjects that have not grown up with both phases at once: newborns ended at "
+        "Whether subjects can learn in turns slowly enough, and not only not forget, was not tried; newborns ended at "
         f"an error of {turns} with turns of {longest} updates at a learning rate of {rates}, and of {both} with both "
         "at once."
     )

@@ -126,6 +126,19 @@ def _each(of_one: Callable[[Findings, Measured], Judgement], *signs: str) -> Cal
     )
 
 
+def _of_signs(judge: Callable[[Findings], Judgement], *signs: str) -> Callable[[Findings], Judgement]:
+    """A judgement that says which of the signs it speaks of are not in the run."""
+
+    def judged(findings: Findings) -> Judgement:
+        found = judge(findings)
+        lacking = [sign for sign in signs if sign not in {one.sign for one in findings.studies}]
+        if found == NONE or not lacking:
+            return found
+        return Judgement(found.word, f"{found.figures}; what it says of {', '.join(lacking)} is not judged here")
+
+    return judged
+
+
 def _word(confirmed: bool, refuted: bool) -> str:
     return CONFIRMED if confirmed and not refuted else REFUTED if refuted and not confirmed else UNDECIDED
 
@@ -392,7 +405,7 @@ def other_synapses(findings: Findings, one: Measured) -> Judgement:
 JUDGES: dict[str, Callable[[Findings], Judgement]] = {
     "H3": _each(not_linear),
     "H4": _each(long_before_errors),
-    "H5": _each(criterion_not_sensitivity),
+    "H5": _of_signs(_each(criterion_not_sensitivity), "max", "min", "mixed"),
     "H6": dissociation,
     "H7": _each(without_saturation, "max", "min"),
     "H8": _each(need_grows_slowly),
