@@ -8,6 +8,7 @@ from cortexff.protocol.schedule import probe_updates
 from cortexff.report.study import Course, Population
 
 TRIALS, FRAMES, LABELS = 60, 32, 10
+LENGTH, LONG = 1000, ("interleaved", "frozen", "deprivation", "other_synapses", "any_labels", "weight_cost")  # updates
 PROBES = np.array([0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000])
 REST = {  # outcome → what it is in a subject that is as it was, in the unit of the log
     "fp_neg": 0.05,
@@ -55,7 +56,8 @@ def study(
     noise     standard deviation of every probe, as a share of the outcome at rest
     vigilance  whether conditions end with a session of the task
     """
-    whole = load_protocol("sleep_deprivation", preset, {"subjects": {"subjects": subjects}})
+    lengths = {"stages": {name: {"updates": LENGTH} for name in LONG}}
+    whole = load_protocol("sleep_deprivation", preset, {"subjects": {"subjects": subjects}, "lengths": lengths})
     protocol = whole.variant(variant)
     net = with_goodness(load_model(protocol.model), **protocol.goodness.model_dump(exclude_none=True))
     about = {"settings": whole.model_dump_json(by_alias=True), "preset": preset, "protocol_name": "sleep_deprivation"}

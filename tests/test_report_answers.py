@@ -48,7 +48,7 @@ def test_separation_is_answered_in_five_sentences_with_what_was_planted(tmp_path
     assert len(said) == 5
     assert said[0].startswith("Yes, where learning is slow: at a learning rate of 0.5 turns of up to 32 updates")
     assert said[1].startswith("No, where it is fast: at 5, the rate of development, turns of 8 updates cost 47 [")
-    assert "of the product of both" in said[2] and "neither short nor long" not in said[3]
+    assert "with one over their product" in said[2] and "neither short nor long" not in said[3]
 
 
 def test_separation_without_failures_or_without_successes_is_said_so(tmp_path):
