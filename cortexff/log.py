@@ -322,7 +322,8 @@ def open_results(path: str | Path) -> xarray.DataTree:
 
     def read(name: str, item: h5py.Group | h5py.Dataset) -> None:
         if isinstance(item, h5py.Group):
-            variables = {key: _as_xarray(one) for key, one in item.items() if _is_variable(one)}
+            # A dimension without coordinates has no units.
+            variables = {key: _as_xarray(one) for key, one in item.items() if "units" in one.attrs}
             dataset = xarray.Dataset(variables, attrs=dict(item.attrs))
             found[name] = xarray.decode_cf(dataset, decode_times=False, decode_timedelta=False)
 
@@ -332,17 +333,11 @@ def open_results(path: str | Path) -> xarray.DataTree:
     return xarray.DataTree.from_dict(found)
 
 
-def _is_variable(item: h5py.Group | h5py.Dataset) -> bool:
-    """Whether it is more than a dimension without coordinates."""
-    return isinstance(item, h5py.Dataset) and not item.attrs.get("NAME", b"").startswith(DIMENSION_ONLY[:20].encode())
-
-
 def _as_xarray(dataset: h5py.Dataset) -> xarray.Variable:
     import xarray
 
-    values = dataset.asstr()[()] if dataset.dtype.kind == "O" else dataset[()]
     attributes = {name: dataset.attrs[name] for name in dataset.attrs if name not in OF_SCALES}
-    return xarray.Variable(variable_of(dataset).dims, values, attributes)
+    return xarray.Variable(variable_of(dataset).dims, contents(dataset), attributes)
 
 
 def open_file(path: str | Path, mode: str = "r", **how: Any) -> h5py.File:
@@ -367,6 +362,11 @@ def dimension_only(holder: h5py.Group, name: str, size: int) -> h5py.Dataset:
     scale = holder.create_dataset(name, (size,), ">f4", **grows)
     scale.make_scale(DIMENSION_ONLY % size)
     return scale
+
+
+def contents(dataset: h5py.Dataset) -> np.ndarray:
+    """All that a variable of an open file holds, texts as str."""
+    return dataset.asstr()[()] if dataset.dtype.kind == "O" else dataset[()]
 
 
 def variable_of(dataset: h5py.Dataset) -> Variable:

@@ -21,7 +21,7 @@ import numpy as np
 
 from cortexff import sonata
 from cortexff.errors import CortexffError
-from cortexff.log import Log, open_file, variable_of
+from cortexff.log import Log, contents, open_file, variable_of
 from cortexff.protocol import table
 from cortexff.protocol.provenance import difference
 from cortexff.protocol.schedule import Protocol
@@ -50,7 +50,7 @@ def merge(paths: Sequence[str | Path], out: str | Path, overwrite: bool = False)
         _check_same_run(files)
         first = files[0]
         protocol = Protocol.model_validate_json(first.attrs["settings"])
-        dimensions = {name: _values(item).tolist() for name, item in first.items() if isinstance(item, h5py.Dataset)}
+        dimensions = {name: contents(item).tolist() for name, item in first.items() if isinstance(item, h5py.Dataset)}
         dimensions["subject"] = list(range(protocol.subjects))
         with Log.create(partial, _provenance(files), dimensions, overwrite=True) as log:
             for variant in protocol.variants:
@@ -126,7 +126,7 @@ def _join(log: Log, group: str, parts: Sequence[h5py.File], protocol: Protocol) 
     growing = {name: variable for name, variable in variables.items() if first[name].maxshape[:1] == (None,)}
 
     def joined(name: str) -> np.ndarray:
-        dims, values = variables[name].dims, [_values(part[group][name]) for part in parts]
+        dims, values = variables[name].dims, [contents(part[group][name]) for part in parts]
         if name in growing:
             values = [value[rows] for value, rows in zip(values, shown, strict=True)]
         if "subject" in dims:
@@ -169,7 +169,3 @@ def _rows_shown(group: h5py.Group, mine: list[RowKey], union: list[RowKey], prot
             where = f"{group.name.strip('/')} after update {update} ({stages[place]})"
             raise CortexffError(f"{group.file.filename} has no probe of {where}, which another shard has")
     return rows
-
-
-def _values(dataset: h5py.Dataset) -> np.ndarray:
-    return dataset.asstr()[()] if dataset.dtype.kind == "O" else dataset[()]

@@ -5,6 +5,7 @@ Every comparison is within subjects: the same network, with the same images in t
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,7 +16,7 @@ from cortexff.analysis import dose_response, process_s
 from cortexff.analysis.statistics import ALPHA, Effect, Interval, bca_interval, benjamini_hochberg, effect, holm
 from cortexff.analysis.survival import log_rank_p
 from cortexff.report.outcomes import BEFORE, OUTCOMES, PRIMARY, SD_SHARE, Measured, sane
-from cortexff.report.study import Course, Population
+from cortexff.report.study import Course, Population, end_to_end
 
 CONTROL, DEPRIVED, ROOT = "control", "deprived", "development"
 PROPER = {  # condition → what it is compared with, where that does not follow from where it began
@@ -486,18 +487,12 @@ def _recovery(
 
 
 def _joined(measured: Measured, conditions: Sequence[str], outcome: str) -> tuple[np.ndarray, np.ndarray]:
-    """One course after another, the first probe of each but the first left out: it is the last one's last."""
-    times, values, before = [], [], 0
-    for condition in conditions:
-        curve = measured.curve(condition, outcome)
-        if curve is None:
-            break
-        skip = 1 if times else 0
-        times.append(before + measured.courses[condition].updates[skip:])
-        values.append(curve[skip:])
-        before = int(times[-1][-1]) if times[-1].size else before
-    empty = np.zeros(0), np.zeros((0, measured.population.subjects))
-    return (np.concatenate(times), np.concatenate(values)) if times else empty
+    """An outcome over conditions that follow one another, up to the first that lacks it."""
+    curves = [measured.curve(condition, outcome) for condition in conditions]
+    known = list(itertools.takewhile(lambda curve: curve is not None, curves))
+    if not known:
+        return np.zeros(0), np.zeros((0, measured.population.subjects))
+    return end_to_end([measured.courses[condition] for condition in conditions[: len(known)]], known)
 
 
 def _probe_of(population: Population, condition: str, reference: str) -> int:

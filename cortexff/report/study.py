@@ -60,6 +60,21 @@ class Course:
         return self.of(metric, area)[-1]
 
 
+def end_to_end(courses: Sequence[Course], values: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Courses that follow one another as one; the first probe of each but the first is the last one before, left out.
+
+    values   of each course, (its probes, subjects)
+    returns  updates since the first began, (probes,), and values (probes, subjects)
+    """
+    updates, joined, lasted = [], [], 0
+    for place, (course, found) in enumerate(zip(courses, values, strict=True)):
+        new = slice(min(place, 1), None)
+        updates.append(lasted + course.updates[new])
+        joined.append(found[new])
+        lasted += int(course.updates[-1])
+    return np.concatenate(updates), np.concatenate(joined)
+
+
 @dataclass(frozen=True)
 class Population:
     """The subjects of one variant of one run.

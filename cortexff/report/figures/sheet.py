@@ -14,7 +14,7 @@ import numpy as np
 from cortexff.analysis.statistics import mean_of_known
 from cortexff.plots.page import BLUE, BOLD, GREY, PURPLE, VERMILION, WIDTH, interval_of
 from cortexff.protocol.table import PERCENT
-from cortexff.report.study import Course, Population
+from cortexff.report.study import Course, Population, end_to_end
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -64,13 +64,8 @@ def longest_wake(population: Population) -> str:
 
 def along(population: Population, condition: str, metric: str) -> tuple[np.ndarray, np.ndarray]:
     """A metric from the fork to the end of a condition: updates since the fork, and values (probes, subjects)."""
-    updates, values, lasted = [], [], 0
-    for place, name in enumerate(lived(population, condition)):
-        course, new = population.courses[name], slice(min(place, 1), None)  # its first probe is the last one before
-        updates.append(lasted + course.updates[new])
-        values.append(shown(course, metric)[new])
-        lasted += int(course.updates[-1])
-    return np.concatenate(updates), np.concatenate(values)
+    courses = [population.courses[name] for name in lived(population, condition)]
+    return end_to_end(courses, [shown(course, metric) for course in courses])
 
 
 def thresholds(population: Population) -> np.ndarray:
