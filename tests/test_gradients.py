@@ -38,8 +38,11 @@ OBJECTIVES = {
 }
 
 
-def reference_update(given: Scene, plasticity: Plasticity) -> RateState:
-    """One update by autograd, in float64: nothing of the engine but its settings, its weights, its order of areas."""
+def reference_update(given: Scene, plasticity: Plasticity, backpropagated: bool = False) -> RateState:
+    """One update by autograd, in float64: nothing of the engine but its settings, its weights, its order of areas.
+
+    backpropagated  whether derivatives travel from area to area in the bottom-up pass
+    """
     net, dynamics, old = given.engine.net, given.engine.dynamics, full(given.engine, given.state)
     real = {path: array.double().cpu() for path, array in old.arrays().items()}
     weights = {name: real[f"weights/{name}"].requires_grad_() for name in old.weights}
@@ -66,7 +69,8 @@ def reference_update(given: Scene, plasticity: Plasticity) -> RateState:
     objective, seen = torch.zeros((), dtype=torch.float64), {area: 0.0 for area in order}
     positive, moments = torch.tensor(given.is_positive), dynamics.steps or 1
 
-    def learn_from(area: str, drive: Tensor, fresh: Tensor) -> None:
+    def learn_from(area: str, fresh: Tensor, alone: Tensor) -> None:
+        """From the area's fresh activity; peers pull at its drive alone, whatever travels."""
         nonlocal objective
         settings = net.nodes[area]["goodness"]
         squares = fresh.unflatten(-1, (settings.blocks, -1)).square()
@@ -79,16 +83,17 @@ def reference_update(given: Scene, plasticity: Plasticity) -> RateState:
         objective = objective + 0.5 * right.sum()
         mean = real[f"mean_activity/{area}"]
         pull = plasticity.peer_normalization * (mean.mean(-1, keepdim=True) - mean)
-        objective = objective + (pull[:, None, None] * drive)[:, :, positive].sum()
+        objective = objective + (pull[:, None, None] * alone)[:, :, positive].sum()
         if positive.any():
             seen[area] = seen[area] + fresh.detach()[:, :, positive].mean((1, 2)) / moments
 
     for area in order:  # the bottom-up pass teaches only where nothing follows
         drive = drive_of(area, heard, "bottom_up")
-        activity[area] = torch.relu(drive).detach()
+        alone = drive_of(area, {source: x.detach() for source, x in heard.items()}, "bottom_up")
+        activity[area] = torch.relu(drive) if backpropagated else torch.relu(drive).detach()
         heard[area] = normalized(activity[area])
         if not dynamics.steps:
-            learn_from(area, drive, torch.relu(drive))
+            learn_from(area, torch.relu(drive), alone)
     groups = [order[0::2], order[1::2]] if dynamics.alternating else [order]
     for _ in range(dynamics.steps):
         for group in groups:
@@ -96,7 +101,7 @@ def reference_update(given: Scene, plasticity: Plasticity) -> RateState:
             for area in group:
                 drive = drive_of(area, heard, "bottom_up", "top_down", "lateral")
                 fresh[area] = dynamics.damping * activity[area] + (1 - dynamics.damping) * torch.relu(drive)
-                learn_from(area, drive, fresh[area])
+                learn_from(area, fresh[area], drive)
             activity |= {area: fresh[area].detach() for area in group}
             heard |= {area: normalized(activity[area]) for area in group}
     (objective / (cases * moments)).backward()
@@ -120,8 +125,13 @@ def reference_update(given: Scene, plasticity: Plasticity) -> RateState:
 
 
 def assert_one_update_is_the_gradient(given: Scene, plasticity: Plasticity) -> None:
-    wanted = reference_update(given, plasticity).arrays()
+    wanted = reference_update(given, plasticity)
     given.learn(plasticity)
+    assert_alike(given, wanted)
+
+
+def assert_alike(given: Scene, reference: RateState) -> None:
+    wanted = reference.arrays()
     for path, array in full(given.engine, given.state).arrays().items():
         assert array.dtype == torch.float32
         error = (array.double().cpu() - wanted[path]).norm() / wanted[path].norm().clamp(min=1e-3)

@@ -246,6 +246,15 @@ def test_synapses_of_a_control_learn_what_others_should_have(control):
             )
 
 
+def test_derivatives_from_above_change_what_lower_areas_learn():
+    """The last area learns as ever; the one below it also what the last one would have it do."""
+    own, more = ({"phase": "interleaved", "plasticity": {"gradient": kind}} for kind in ("own", "backpropagated"))
+    (_, local, _, _), (_, told, _, _) = (lesson({"labels": "pixels"}, stage) for stage in (own, more))
+    assert torch.equal(local.state.weights["V1→V2"], told.state.weights["V1→V2"])
+    assert not torch.allclose(local.state.weights["retina→V1"], told.state.weights["retina→V1"])
+    assert torch.equal(local.state.mean_activity["V1"], told.state.mean_activity["V1"])
+
+
 def test_a_shuffled_gradient_respects_receptive_fields():
     there = (torch.arange(60) % 3 > 0).float().view(6, 10)
     lessons = lesson({"labels": "pixels"}, {"phase": "rest"})[2]

@@ -237,6 +237,12 @@ def test_a_mistake_names_its_line(tmp_path, old, new, place, words):
         ("steps: [3, 5]", "steps: [5, 3]", ["readout"], ["[5, 3]"]),
         ("{steps: 6}", "{steps: 0, damping: 0.5}", ["damping"], ["engine.damping has no effect", "engine.steps is 0"]),
         ("  min:\n", "  min:\n    engine: {learning: backprop}\n", ["learning"], ["variant min", "engine.learning"]),
+        (
+            "{learning_rate: 5}",
+            "{gradient: backpropagated}",
+            ["childhood:", "gradient"],
+            ["feed-forward", "engine.steps"],
+        ),
         ("minibatch: 10", "minibatch: 1, negatives: other_context", ["minibatch"], ["minibatch is 1", "2 or more"]),
     ],
 )

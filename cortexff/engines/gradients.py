@@ -75,8 +75,7 @@ class Gradients:
         self.reals = [version for version, real in enumerate(is_positive) if real]
         self.steps = engine.dynamics.moments
         self.slots = min(self.steps, STEPS_PER_PRODUCT)
-        self.residual = plasticity_equations.RESIDUALS[plasticity.saturation]
-        self.awake = () if plasticity.sleeping is None else set(engine.areas).difference(plasticity.sleeping)
+        self.plasticity = plasticity
         peers = plasticity.peer_normalization
         renewed = 1.0 - engine.dynamics.damping if engine.dynamics.steps else 1.0  # nothing was before the first pass
         self.first: dict[str, int] = {}  # projection → first row gathered
@@ -100,9 +99,7 @@ class Gradients:
         engine, activity = self.engine, moment.activity[area]
         derivative = self.take(f"derivative/{engine.units[area]}", self.sums[area].shape)
         log_odds = engine.log_odds(area, engine.goodness(area, moment.judged.get(area, activity)))
-        residual = self.residual(log_odds, self.positive)
-        if area in self.awake:
-            residual = residual * self.positive
+        residual = self.plasticity.residual(area, log_odds, self.positive)
         plasticity_equations.drive_derivative(
             engine.in_blocks(area, activity),
             engine.in_blocks(area, moment.response[area].sign_()),  # rectified: its sign says who is active

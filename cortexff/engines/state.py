@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, fields
 
 from torch import Tensor
 
+from cortexff.equations.plasticity import RESIDUALS
+
 Activity = dict[str, Tensor]  # area → (subjects, cases, versions, units)
 
 
@@ -65,6 +67,15 @@ class Plasticity:
     def rule(self) -> tuple:
         """What of it decides on the gradient."""
         return (self.peer_normalization, self.saturation, self.sleeping)
+
+    def residual(self, area: str, log_odds: Tensor, is_positive: Tensor) -> Tensor:
+        """How wrong the blocks of an area are about their input (``plasticity.residual``); 0 where it does not learn.
+
+        log_odds     (subjects, cases, versions, blocks)
+        is_positive  (versions, 1), 1 for real data
+        """
+        found = RESIDUALS[self.saturation](log_odds, is_positive)
+        return found if self.sleeping is None or area in self.sleeping else found * is_positive
 
 
 @dataclass

@@ -21,12 +21,12 @@ def sum_of_squares(activity: Tensor) -> Tensor:
     activity  (..., units) before normalization
     returns   (...), in units of squared activity
     """
-    return torch.linalg.vector_norm(activity, dim=-1).square_()
+    return torch.linalg.vector_norm(activity, dim=-1).square()
 
 
 def mean_square(activity: Tensor) -> Tensor:
     r"""Goodness per unit, :math:`\frac1N \sum_j y_j^2`; shapes as in :func:`sum_of_squares`."""
-    return sum_of_squares(activity).div_(activity.shape[-1])
+    return sum_of_squares(activity) / activity.shape[-1]
 
 
 @dataclass(frozen=True)

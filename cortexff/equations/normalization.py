@@ -19,7 +19,7 @@ def length_normalization(activity: Tensor, out: Tensor | None = None) -> Tensor:
     activity  (..., units)
     out       receives the result, where given
     """
-    mean_square = torch.linalg.vector_norm(activity, dim=-1, keepdim=True).square_().div_(activity.shape[-1])
+    mean_square = torch.linalg.vector_norm(activity, dim=-1, keepdim=True).square() / activity.shape[-1]
     return torch.mul(activity, mean_square.clamp(min=SILENT).rsqrt(), out=out)
 
 

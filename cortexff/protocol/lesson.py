@@ -13,6 +13,7 @@ from torch import Tensor
 from cortexff import readout
 from cortexff.engines import ranks
 from cortexff.engines.backprop import BackpropEngine, dropout_mask
+from cortexff.engines.from_above import derivatives_from_above
 from cortexff.engines.gradients import AreaGradient
 from cortexff.engines.rate import RateEngine
 from cortexff.engines.state import Activity, Percept, Plasticity
@@ -173,10 +174,13 @@ class Lesson:
                 baseline.turn(cohort, settings.baseline, awake=is_positive[0])
             if settings.optimizer == "adam":
                 adam.turn(cohort, is_positive)
+            above = {}
+            if settings.gradient == "backpropagated":
+                above = derivatives_from_above(engine, cohort.state, clamped, is_positive, plasticity, self.minibatch)
             borrowed = [not real for real in is_positive] if self.negatives == "other_context" else ()
             engine.learn(
                 *(cohort.state, percept, context, clamped, is_positive, plasticity, self.minibatch, borrowed),
-                then=lambda area, gradient: self._change(settings, area, gradient),
+                then=lambda area, gradient: self._change(settings, area, gradient, above),
             )
             if "physiology" in self.protocol.measures:
                 self._measure_path(plasticity)
@@ -207,8 +211,15 @@ class Lesson:
         """Whether positive or negative data come alone, and the other's part is remembered (note 15)."""
         return settings.baseline != "none" and len(self.is_positive) == 1
 
-    def _change(self, settings: PlasticitySettings, area: str, gradient: AreaGradient) -> None:
-        """Replace, in place, what an area has learned by what its plasticity makes of it."""
+    def _change(
+        self, settings: PlasticitySettings, area: str, gradient: AreaGradient, above: Mapping[str, AreaGradient]
+    ) -> None:
+        """Replace, in place, what an area has learned by what its plasticity makes of it.
+
+        above  from :func:`derivatives_from_above`, or empty
+        """
+        if above:
+            gradient.add(above[area])
         if self._has_baseline(settings):
             baseline.learn_with(self.cohort, area, gradient, awake=self.is_positive[0])
         if settings.optimizer == "adam":
@@ -217,7 +228,7 @@ class Lesson:
 
     def _control(self, control: str, area: str, gradient: AreaGradient) -> None:
         """Replace, in place, what an area has learned by what the controls of plasticity have it learn."""
-        if control == "own":
+        if control in ("own", "backpropagated"):
             return
         for name, array in {**gradient.weights, f"bias of {area}": gradient.bias}.items():
             if control == "none":

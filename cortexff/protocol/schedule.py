@@ -191,6 +191,11 @@ class Protocol(Common):
         if self.engine.steps and not self.readout.steps[0] <= self.readout.steps[1] <= self.engine.steps:
             words = f"readout.steps {self.readout.steps} must lie within 1 to engine.steps {self.engine.steps}"
             raise Mistake(words, "readout", "steps")
+        for name, stage in self.stages.items():
+            if self.plasticity_of(stage).gradient == "backpropagated" and self.engine.steps:
+                of = ("stages", name, "plasticity") if stage.plasticity.gradient is not None else ("plasticity",)
+                words = f"stage {name}: plasticity.gradient backpropagated is of feed-forward nets, but engine.steps is"
+                raise Mistake(f"{words} {self.engine.steps}: give 0, or another gradient", *of, "gradient")
         negatives, labels = self.stimuli.negatives, self.stimuli.labels
         if negatives == "none":
             raise Mistake("stimuli.negatives none needs engine.learning backprop: give hybrids", "stimuli", "negatives")

@@ -96,8 +96,9 @@ class PlasticitySettings(Section):
     peer_normalization: NotNegative = 0.03
     # What becomes of learning once an input is on the right side of θ: it fades out, stops there, or never does (§9).
     saturation: Literal["log_sigmoid", "hinge", "linear"] = "log_sigmoid"
-    # Controls: every synapse has the gradient of another one of its projection, or none has any.
-    gradient: Literal["own", "shuffled", "none"] = "own"
+    # Controls: every synapse has the gradient of another one of its projection, or none has any; or derivatives travel
+    # down from the areas above and are added, as in backpropagation (feed-forward nets).
+    gradient: Literal["own", "shuffled", "none", "backpropagated"] = "own"
     # Awake, synapses learn too what negative data gave them in the last sleep, or in the first (note 15).
     baseline: Literal["none", "fresh", "stale"] = "none"
     # momentum: weights move by the average of the gradient. adam: instead of it, and for each phase by itself.
