@@ -95,6 +95,18 @@ def test_networks_fall_silent_where_little_activity_is_left():
     assert lives.lost.tolist() == [True] + 9 * [False] and lives.time[0] == 10
 
 
+def test_a_life_that_goes_on_is_one_life():
+    """Silence that comes only in what goes on with a condition, against the rate at the beginning of it all."""
+    population = study(preset="full", conditions=("development", "control", "deprived", "deprived_longer"))
+    longer = population.courses["deprived_longer"].found
+    longer["rate"][:] = 0.5 * population.courses["deprived"].found["rate"][0]
+    longer["rate"][-1, 3] = 0.01
+    lives = Measured(population).silence
+    assert "deprived_longer" not in lives and lives["deprived"].watched == 3000
+    assert lives["deprived"].lost.tolist() == [subject == 3 for subject in range(10)]
+    assert lives["deprived"].time[3] == 3000 and not lives["deprived"].by(1000).any()
+
+
 def test_every_outcome_has_its_own_words():
     """Two outcomes of the same name could not be told apart in a table."""
     labels = [outcome.label for outcome in OUTCOMES.values()]

@@ -10,7 +10,7 @@ from cortexff.errors import CortexffError
 from cortexff.report import predictions
 from cortexff.report.findings import Findings
 from cortexff.report.outcomes import Measured
-from cortexff.report.predictions import CONFIRMED, JUDGES, NOT_TESTED, REFUTED, UNDECIDED
+from cortexff.report.predictions import CONFIRMED, JUDGES, NOT_TESTED, REFUTED, UNDECIDED, judge, preregistration
 
 OF_MAX = {
     "deprived": {"fp_neg": 0.3, "criterion": -0.8, "rate": 0.1, "evoked_slope": 0.05, "pulse_response": 0.02},
@@ -119,6 +119,22 @@ def test_divergence_without_saturation_needs_both_signs():
     quiet.courses["deprived_linear"].found["rate"][-2:] = 0.01
     assert JUDGES["H7"](findings(loud, quiet)).word == CONFIRMED
     assert JUDGES["H7"](findings(loud, study(OF_MIN, variant="min"))).word == UNDECIDED
+
+
+def test_silence_that_comes_late_is_told_and_does_not_count():
+    """H7 says by when; what becomes of the networks later is in its figures."""
+    conditions = ("development", "control", "frozen", "deprived", "deprived_linear", "deprived_linear_longer")
+    quiet = study(conditions=conditions, variant="min", preset="full")
+    quiet.courses["deprived_linear_longer"].found["rate"][-1] = 0.01
+    judged = JUDGES["H7"](findings(quiet))
+    assert judged.word == REFUTED and "0 of 10 fell silent, 0 diverged by 1000 updates, 10 by 3000" in judged.figures
+
+
+def test_nothing_was_predicted_of_other_factors():
+    """A file whose variants differ in more than the sign has no verdicts."""
+    factors = study(variant="max_blocks", preset="full_factors", name="max_blocks")
+    assert not judge(findings(factors), preregistration())
+    assert judge(findings(study()), preregistration())
 
 
 def test_banking_and_other_synapses_are_judged_by_their_share_of_the_excess():

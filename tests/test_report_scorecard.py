@@ -95,6 +95,18 @@ def test_most_networks_that_diverge_are_a_catastrophe():
     assert verdict.word == MIMICS and verdict.figures == "7 of 10 diverged, 0 fell silent"
 
 
+def test_a_critical_share_of_sleep_is_one_below_which_networks_are_lost():
+    """All diverge with the least sleep and none with the most; where none does with any, there is no such share."""
+    shares = ("chronic_1_linear", "chronic_16_linear", "chronic_64_linear")
+    few = ("chronic_1", "chronic_4", "chronic_16")
+    population = study(conditions=("development", "control", "deprived", *few, *shares), preset="full")
+    population.courses["chronic_1_linear"].found["err_goodness"][-1] = 0.9
+    verdicts = {(one.number, one.finding): of["max"] for one, of in scorecard(Findings([Measured(population)]))}
+    assert verdicts["S5", "below a critical share of sleep, state diverges"].word == ABSENT
+    found = verdicts["S5", "… with learning that never slows down"]
+    assert found.word == MIMICS and "10 of 10 with 1 of sleep to 64 awake" in found.figures
+
+
 def test_hallucinations_of_what_was_last_seen_are_told_by_an_odds_ratio():
     """With the label of the images seen last, odds three times those with others; where all were seen, as many."""
     population = study(conditions=("development", "control", "frozen", "deprived", "one_class"), preset="full")

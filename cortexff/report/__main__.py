@@ -95,13 +95,14 @@ def _pictures(populations: list[Population], out: Path, say: Callable[[str], Non
     from matplotlib import rc_context
 
     from cortexff.plots.page import STYLE
-    from cortexff.report.figures import FIGURES
+    from cortexff.report.figures import EVERYONE, FIGURES
     from cortexff.report.page import Picture
+    from cortexff.report.study import ABREAST
 
     with rc_context(STYLE):
         for stem, (title, draw) in FIGURES.items():
             say(f"drawing {stem}")
-            figure = draw(populations)
+            figure = draw(populations if stem == EVERYONE else populations[:ABREAST])
             if figure is None:
                 continue
             png = out / f"{stem}.png"

@@ -16,7 +16,7 @@ from cortexff.analysis import dose_response, process_s
 from cortexff.analysis.statistics import ALPHA, Effect, Interval, bca_interval, benjamini_hochberg, effect, holm
 from cortexff.analysis.survival import log_rank_p
 from cortexff.report.outcomes import BEFORE, OUTCOMES, PRIMARY, SD_SHARE, Measured, sane
-from cortexff.report.study import Course, Population, end_to_end
+from cortexff.report.study import ABREAST, Course, Population, end_to_end
 
 CONTROL, DEPRIVED, ROOT = "control", "deprived", "development"
 PROPER = {  # condition → what it is compared with, where that does not follow from where it began
@@ -242,6 +242,11 @@ class Findings:
         return part
 
     @cached_property
+    def abreast(self) -> Findings:
+        """The part that is about the populations that stand side by side."""
+        return self.only([one.name for one in self.studies[:ABREAST]])
+
+    @cached_property
     def _by_name(self) -> dict[tuple[str, str, str, str], Contrast]:
         return {(one.population, one.condition, one.reference, one.outcome): one for one in self.contrasts}
 
@@ -354,7 +359,7 @@ def response(measured: Measured, outcome: str) -> Response | None:
 
 def awake(measured: Measured, outcome: str) -> tuple[np.ndarray, np.ndarray]:
     """Updates of deprivation, those of the longer one too, and an outcome at each, (doses, subjects)."""
-    return _joined(measured, (DEPRIVED, "deprived_longer"), outcome)
+    return _joined(measured, measured.population.going_on(DEPRIVED), outcome)
 
 
 def asleep(measured: Measured, outcome: str, condition: str = "recovered") -> tuple[np.ndarray, np.ndarray]:
@@ -442,13 +447,8 @@ def survivals(studies: Sequence[Measured]) -> list[Survival]:
                 p = float("nan")
                 if control is not None and condition != CONTROL:
                     p = log_rank_p(one.time, one.lost, control.time, control.lost)
-                watched = int(measured.courses[condition].updates[-1])
-                lost = int(one.lost.sum())
-                found.append(
-                    Survival(
-                        measured.name, measured.sign, condition, event, one.lost.size, lost, one.median, watched, p
-                    )
-                )
+                about = (measured.name, measured.sign, condition, event, one.lost.size, int(one.lost.sum()))
+                found.append(Survival(*about, one.median, one.watched, p))
     return found
 
 

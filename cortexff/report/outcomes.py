@@ -15,7 +15,7 @@ from cortexff.analysis import reaction_times as task
 from cortexff.analysis.survival import kaplan_meier, median_survival
 from cortexff.protocol.physiology import GAINS
 from cortexff.protocol.table import DIGITS, is_percent, label
-from cortexff.report.study import Course, Population
+from cortexff.report.study import Course, Population, end_to_end
 
 BOUNDS = ("absolute", "normalized")
 BEFORE = "frozen"  # the condition without plasticity: subjects as they were when the others began
@@ -116,12 +116,18 @@ class ReactionTimes:
 class Lifetimes:
     """How long the networks of a condition last.
 
-    time    (subjects,), updates since the condition began: when it happened, or how long it was watched
-    lost    (subjects,), whether it happened
+    time     (subjects,), updates since the condition began: when it happened, or how long it was watched
+    lost     (subjects,), whether it happened
+    watched  updates that the networks were watched for
     """
 
     time: np.ndarray
     lost: np.ndarray
+    watched: int
+
+    def by(self, update: int) -> np.ndarray:
+        """Whether it had happened by then, (subjects,)."""
+        return self.lost & (self.time <= update)
 
     @property
     def curve(self) -> tuple[np.ndarray, np.ndarray]:
@@ -225,20 +231,39 @@ class Measured:
     @cached_property
     def divergence(self) -> dict[str, Lifetimes]:
         """Condition → until values are not finite, error reaches 80 % or goodness a million thresholds."""
-        return {name: _lifetimes(course, self._diverged(course)) for name, course in self.courses.items()}
+        return self._lifetimes(self._diverged)
 
     @cached_property
     def silence(self) -> dict[str, Lifetimes]:
         """Condition → until the mean rate is below a tenth of what it was when the condition began."""
-        found = {}
-        for name, course in self.courses.items():
-            if "rate" in course.found:
-                rate = course.of("rate")
-                with np.errstate(invalid="ignore"):
-                    found[name] = _lifetimes(course, rate < SILENT * rate[0])
-        return found
 
-    def _diverged(self, course: Course) -> np.ndarray:
+        def silent(course: Course, first: Course) -> np.ndarray | None:
+            if "rate" not in course.found:
+                return None
+            with np.errstate(invalid="ignore"):
+                return course.of("rate") < SILENT * first.of("rate")[0]
+
+        return self._lifetimes(silent)
+
+    def _lifetimes(self, happened: Callable[[Course, Course], np.ndarray | None]) -> dict[str, Lifetimes]:
+        """Until something happens in each condition, or in what goes on with it.
+
+        happened  told a course and the one that began: at which probes it has, (probes, subjects); None: not measured
+        """
+        lives, going_on = {}, {name: self.population.going_on(name) for name in self.courses}
+        later = {name for names in going_on.values() for name in names[1:]}
+        for condition, names in going_on.items():
+            courses = [self.courses[name] for name in names]
+            found = [happened(course, courses[0]) for course in courses]
+            if condition in later or any(one is None for one in found):
+                continue
+            updates, so = end_to_end(courses, found)
+            lost = so.any(0)
+            time = np.where(lost, updates[so.argmax(0)], updates[-1]).astype(float)
+            lives[condition] = Lifetimes(time, lost, int(updates[-1]))
+        return lives
+
+    def _diverged(self, course: Course, first: Course) -> np.ndarray:
         lost = np.stack([~sane(course, probe) for probe in range(len(course.updates))])
         with np.errstate(invalid="ignore"):
             if "err_goodness" in course.found:
@@ -252,11 +277,6 @@ class Measured:
 def sane(course: Course, probe: int) -> np.ndarray:
     """Whether each network was still finite at a probe, (subjects,)."""
     return np.isfinite(course.found[next(name for name in ("fp_neg", "err_softmax") if name in course.found)][probe])
-
-
-def _lifetimes(course: Course, happened: np.ndarray) -> Lifetimes:
-    lost = happened.any(0)
-    return Lifetimes(np.where(lost, course.updates[happened.argmax(0)], course.updates[-1]).astype(float), lost)
 
 
 def _session(rt: np.ndarray, median: np.ndarray) -> ReactionTimes:

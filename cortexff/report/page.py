@@ -12,6 +12,7 @@ from cortexff.report import predictions, scorecard, tables
 from cortexff.report.findings import CONTROL, DEPRIVED, Findings
 from cortexff.report.outcomes import OUTCOMES, Measured
 from cortexff.report.prose import CAVEATS, PRIOR_ART, QUESTION, STYLE, TITLE
+from cortexff.report.study import ABREAST
 from cortexff.report.tables import Cell, Table
 from cortexff.report.words import number
 
@@ -52,6 +53,11 @@ class Content:
     pictures: Sequence[Picture]
     files: Sequence[str]  # names of the files beside it
 
+    @property
+    def names(self) -> list[str]:
+        """Of the populations, in their order."""
+        return [one.name for one in self.findings.studies]
+
 
 def all_tables(findings: Findings, judged: Sequence[predictions.Row]) -> dict[str, Table]:
     """The tables by the names of their files."""
@@ -78,7 +84,7 @@ def render(content: Content) -> str:
     sections = {
         "question": ("Question", _paragraphs([QUESTION])),
         "summary": ("Summary", _paragraphs([summary(findings, content.judged)])),
-        "figures": ("Figures", "".join(map(_figure, content.pictures)) or "<p>None could be drawn.</p>"),
+        "figures": ("Figures", _figures(content)),
         "scorecard": ("Scorecard", _scorecard(made["scorecard"])),
         "predictions": ("Predictions", _predictions(content, made["predictions"])),
         "comparisons": ("Comparisons", _table(made["primary"]) + _comparisons(findings)),
@@ -94,7 +100,7 @@ def render(content: Content) -> str:
         "caveats": ("Caveats", "<ul>" + "".join(f"<li>{_text(one)}</li>" for one in CAVEATS) + "</ul>"),
         "prior-art": ("Prior art, and a result withdrawn", _paragraphs(PRIOR_ART)),
         "provenance": ("Provenance", _provenance(content)),
-        "files": ("Files beside this page", _files(content.files)),
+        "files": ("Files that are written beside this page", _files(content.files)),
     }
     menu = "".join(f'<a href="#{key}">{_text(title)}</a> ' for key, (title, _) in sections.items())
     body = "".join(
@@ -121,7 +127,7 @@ def summary(findings: Findings, judged: Sequence[predictions.Row]) -> str:
             slept = int(one.courses["recovered"].updates[-1])
             share = "all and more" if taken.share.mean > 1.005 else f"{100 * taken.share.mean:.0f} %"
             said.append(f"In {one.name}, {slept} updates of sleep took {share} of the excess of hallucinations away.")
-    card = [verdict for _, of in scorecard.scorecard(findings) for verdict in of.values()]
+    card = [verdict for _, of in scorecard.scorecard(findings.abreast) for verdict in of.values()]
     counts = ", ".join(f"{sum(v.word == word for v in card)} {word}" for word in WORDS)
     said.append(f"Of the signatures of sleep loss, counted in each population, these many are: {counts}.")
     if judged:
@@ -165,6 +171,20 @@ def _text(words: object) -> str:
 
 def _paragraphs(texts: Sequence[str]) -> str:
     return "".join(f"<p>{_text(one)}</p>" for one in texts)
+
+
+def _figures(content: Content) -> str:
+    if not content.pictures:
+        return "<p>None could be drawn.</p>"
+    first, others = content.names[:ABREAST], content.names[ABREAST:]
+    said = []
+    if others:
+        more = _count(len(others), "more population")
+        said = [
+            f"Side by side stand {', '.join(first)}; {more} ({', '.join(others)}) are in the figure that has a row for "
+            "each, and in the tables but for the scorecard."
+        ]
+    return _paragraphs(said) + "".join(map(_figure, content.pictures))
 
 
 def _figure(picture: Picture) -> str:

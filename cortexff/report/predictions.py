@@ -28,7 +28,9 @@ from cortexff.resources import PREREGISTRATION, find
 
 CONFIRMED, REFUTED, UNDECIDED, NOT_TESTED = "confirmed", "refuted", "undecided", "not tested"
 PROTOCOL = "sleep_deprivation"
+SIGNS = {"max", "min", "mixed"}  # and the names of variants with them
 CHRONIC = ("chronic_1", "chronic_4", "chronic_16")
+LINEAR_BY = 1000  # updates of linear loss by which H7 is judged
 KNOWN = 0.2  # error on new labels below which they count as known
 
 
@@ -83,10 +85,15 @@ def preregistration(path: Path | None = None) -> Preregistration | None:
 
 
 def judge(findings: Findings, registered: Preregistration) -> list[Row]:
-    """Every prediction, judged for each results file; one that nothing here can judge is not tested."""
+    """Every prediction, judged for each results file; one that nothing here can judge is not tested.
+
+    Nothing was predicted of files whose populations differ in more than the sign of goodness.
+    """
     rows = []
     for file, names in files(findings.studies).items():
         part = findings.only(names)
+        if any(set(study.population.protocol.variants) - SIGNS for study in part.studies):
+            continue
         for one in registered.predictions:
             judgement = JUDGES.get(one["id"], lambda part: NONE)(part)
             few = min(study.population.subjects for study in part.studies)
@@ -235,14 +242,18 @@ def dissociation(findings: Findings) -> Judgement:
 
 
 def without_saturation(findings: Findings, one: Measured) -> Judgement:
-    """H7: without the log-sigmoid max diverges and min falls silent."""
+    """H7: without the log-sigmoid max diverges and min falls silent, by so many updates."""
     lives = one.divergence if one.sign == "max" else one.silence
     if "deprived_linear" not in lives:
         return NONE
-    lost, ended = lives["deprived_linear"].lost, one.divergence["deprived_linear"].lost
+    found = lives["deprived_linear"]
+    lost, ended = found.by(LINEAR_BY), one.divergence["deprived_linear"].by(LINEAR_BY)
     stable = ~(lost | ended)
     what = "diverged" if one.sign == "max" else f"fell silent, {ended.sum()} diverged"
-    return Judgement(_word(lost.mean() >= 0.9, stable.mean() >= 0.5), f"{lost.sum()} of {lost.size} {what}")
+    figures = f"{lost.sum()} of {lost.size} {what} by {min(LINEAR_BY, found.watched)} updates"
+    if found.watched > LINEAR_BY:
+        figures += f", {found.lost.sum()} by {found.watched}"
+    return Judgement(_word(lost.mean() >= 0.9, stable.mean() >= 0.5), figures)
 
 
 def need_grows_slowly(findings: Findings, one: Measured) -> Judgement:
@@ -271,7 +282,7 @@ def _in_some(found: Interval | None, digits: int, total: int) -> str:
 
 def too_much_sleep(findings: Findings, one: Measured) -> Judgement:
     """H9: too much sleep makes subjects miss real data."""
-    missed, before = one.value("overslept", "miss"), one.value(DEPRIVED, "miss")
+    missed, before = one.value("overslept", "miss"), one.value("recovered", "miss")
     if why := _open(missed, before):
         return why
     hits, more = bca_interval(1 - missed / 100), bca_interval(missed - before)
@@ -366,7 +377,11 @@ def of_what_was_seen(findings: Findings, one: Measured) -> Judgement:
         return why
     logs = bca_interval(odds)
     ratio = Interval(*(float(np.exp(bound)) for bound in (logs.mean, logs.low, logs.high)), logs.n)
-    return Judgement(_word(ratio.low > 2, ratio.high <= 1.2), f"odds ratio {estimate(ratio)}")
+    figures = f"odds ratio {estimate(ratio)}"
+    usual = odds_of_last_seen(one, DEPRIVED)
+    if usual is not None and np.isfinite(usual).all():
+        figures += f" ({number(float(np.exp(usual.mean())))} in deprived, that saw all labels)"
+    return Judgement(_word(ratio.low > 2, ratio.high <= 1.2), figures)
 
 
 def banking(findings: Findings, one: Measured) -> Judgement:

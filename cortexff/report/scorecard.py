@@ -14,7 +14,7 @@ import numpy as np
 from cortexff.analysis.statistics import ALPHA, effect
 from cortexff.report.findings import CONTROL, DEPRIVED, Contrast, Findings, dose, known_interval
 from cortexff.report.outcomes import BEFORE, OUTCOMES, Measured
-from cortexff.report.words import estimate, number
+from cortexff.report.words import estimate, number, p_value
 
 MIMICS, OPPOSITE, ABSENT, UNDECIDED, NOT_TESTED = "mimics", "opposite", "absent", "undecided", "not tested"
 DECISIVE = 6.0  # difference of AICc beyond which a law is out of the question
@@ -86,7 +86,13 @@ def compared(after: np.ndarray | None, before: np.ndarray | None, direction: int
     found = effect(after, before)
     sure = found.p < ALPHA and found.mean != 0
     word = UNDECIDED if not sure else MIMICS if np.sign(found.mean) == direction else OPPOSITE
-    return Verdict(word, estimate(found, digits, signed=True))
+    return Verdict(word, f"{estimate(found, digits, signed=True)}, {_alone(found.p)}")
+
+
+def _alone(p: float) -> str:
+    """A p of a test that stands beside the adjusted ones."""
+    text = p_value(p)
+    return f"p {text if text.startswith('<') else f'= {text}'}, not adjusted"
 
 
 def _change(outcome: str, direction: int, condition: str = DEPRIVED, reference: str = CONTROL) -> Test:
@@ -212,7 +218,7 @@ def _last_seen(findings: Findings, one: Measured) -> Verdict:
     found = effect(odds, usual)
     word = UNDECIDED if not found.p < ALPHA else MIMICS if found.mean > 0 else OPPOSITE
     bounds = [number(float(np.exp(one)), 1) for one in (found.mean, found.low, found.high)]
-    return Verdict(word, f"odds ratio {bounds[0]} [{bounds[1]}, {bounds[2]}]")
+    return Verdict(word, f"odds ratio {bounds[0]} [{bounds[1]}, {bounds[2]}], {_alone(found.p)}")
 
 
 def _lapses_first(findings: Findings, one: Measured) -> Verdict:
@@ -255,6 +261,26 @@ def _dies(condition: str) -> Test:
     return test
 
 
+def _bifurcates(*conditions: str) -> Test:
+    """Whether networks are lost with the least share of sleep, of several that rise, and none is with the greatest."""
+
+    def test(findings: Findings, one: Measured) -> Verdict:
+        if not one.has(*conditions):
+            return NONE
+        ended, told = [], []
+        for condition in conditions:
+            lost = one.divergence[condition].lost | one.silence[condition].lost
+            cycle = one.population.protocol.stages[one.population.protocol.conditions[condition].stages[-1]].cycle
+            ended.append(lost.mean())
+            told.append(f"{lost.sum()} of {lost.size} with {cycle.sleep} of sleep to {cycle.wake} awake")
+        figures = f"diverged or fell silent: {', '.join(told)}"
+        if not any(ended):
+            return Verdict(ABSENT, figures)
+        return Verdict(MIMICS if ended[0] > HALF and not ended[-1] else UNDECIDED, figures)
+
+    return test
+
+
 def new_labels(measured: Measured) -> np.ndarray | None:
     """Which labels are met only in encoding, (labels,); None where there is no such stage."""
     population = measured.population
@@ -290,11 +316,7 @@ def _retrieval(findings: Findings, one: Measured) -> Verdict:
         return NONE if errors is None else Verdict(UNDECIDED, "not known in every subject")
     found = effect(*errors, margin=OUTCOMES["err_goodness"].margin)
     word = MIMICS if found.equivalent else OPPOSITE if found.p < ALPHA and found.mean > 0 else UNDECIDED
-    return Verdict(word, estimate(found, 1, signed=True))
-
-
-def _in_dreams(findings: Findings, one: Measured) -> Verdict:
-    return compared(one.value("recovered", "rate"), one.value("scaling", "rate"), -1, 3)
+    return Verdict(word, f"{estimate(found, 1, signed=True)}, {_alone(found.p)}")
 
 
 def _untested(findings: Findings, one: Measured) -> Verdict:
@@ -335,7 +357,20 @@ SIGNATURES: Sequence[Signature] = (
         "hallucinations, 1 update of sleep per cycle against 16",
         _graded,
     ),
-    Signature("S5", "below a critical share of sleep, state diverges", "McCauley 2009", "–", _untested),
+    Signature(
+        "S5",
+        "below a critical share of sleep, state diverges",
+        "McCauley 2009",
+        "divergence or silence",
+        _bifurcates("chronic_1", "chronic_4", "chronic_16"),
+    ),
+    Signature(
+        "S5",
+        "… with learning that never slows down",
+        "–",
+        "divergence or silence",
+        _bifurcates("chronic_1_linear", "chronic_16_linear", "chronic_64_linear"),
+    ),
     Signature(
         "S6", "sleep need falls faster than it rises (4.3 times)", "Borbély 1982", "time constants", _faster_fall
     ),
@@ -384,9 +419,7 @@ SIGNATURES: Sequence[Signature] = (
     Signature("S18", "more energy is spent", "Everson 1989", "activity × synapses", _change("energy", 1)),
     Signature("S19", "encoding suffers", "Yoo 2007", "error on new labels, mean of the course", _encoding),
     Signature("S19", "retrieval does not", "Cousins & Fernández 2019", "error on old labels", _retrieval),
-    Signature(
-        "S20", "rates fall in REM more than in NREM", "Grosmark 2012", "rate, dreams against scaling", _in_dreams
-    ),
+    Signature("S20", "rates fall in REM more than in NREM", "Grosmark 2012", "–", _untested),
     Signature("S21", "criticality is lost", "Xu 2024", "–", _untested),
     Signature(
         "S22",

@@ -17,6 +17,8 @@ from cortexff.log import open_file
 from cortexff.protocol.loading import from_json
 from cortexff.protocol.schedule import Protocol
 
+ABREAST = 6  # populations that stand side by side in a report: the first ones
+
 
 @dataclass(frozen=True)
 class Course:
@@ -110,6 +112,11 @@ class Population:
         while (start := self.protocol.conditions[line[0]].start) is not None:
             line.insert(0, start)
         return line
+
+    def going_on(self, condition: str) -> list[str]:
+        """A condition, and the one that goes on with it for longer where there is one (NAME_longer)."""
+        longer = f"{condition}_longer"
+        return [condition, longer] if longer in self.courses and condition in self.courses else [condition]
 
 
 def read(paths: Sequence[str | Path]) -> list[Population]:

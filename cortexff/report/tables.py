@@ -78,6 +78,7 @@ def cells(found: Interval | Effect | None, digits: int = 2, signed: bool = False
 
 def of_scorecard(findings: Findings) -> Table:
     """What sleep loss does to people and animals, beside what its model does to networks."""
+    findings = findings.abreast
     missing = {"max", "min", "mixed"} - {one.sign for one in findings.studies}
     names = [*(one.name for one in findings.studies), *sorted(missing)]
     rows = []
@@ -383,8 +384,8 @@ def of_survivals(findings: Findings) -> Table:
     ]
     note = (
         "Diverged: values not finite, error of 80 % or more, or goodness a million times its threshold; silent: mean"
-        " rate below a tenth of what it was. Kaplan-Meier; p against the control. Conditions without such networks are"
-        " left out, but for the main ones."
+        " rate below a tenth of what it was. Kaplan-Meier; p against the control, as if the subjects were others."
+        " Conditions without such networks are left out, but for the main ones."
     )
     return Table("survival", "How many networks last", note, columns, rows)
 

@@ -24,6 +24,11 @@ def number(value: float, digits: int = 2, signed: bool = False) -> str:
     return text.replace("-", "−")
 
 
+def three_digits(value: float) -> str:
+    """A number below a million with three digits that count, and zeros for the others."""
+    return f"{float(f'{value:.3g}'):g}".replace("-", "−")
+
+
 def p_value(p: float) -> str:
     """A probability of a test."""
     return UNKNOWN if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"

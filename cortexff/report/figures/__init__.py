@@ -1,7 +1,7 @@
 """The figures of a report on sleep studies, from their populations alone.
 
-Each shows one to six populations side by side, and is left out where none has what it shows. They are drawn and saved
-within ``rc_context(STYLE)``, as sheets of single runs are.
+Each shows populations side by side, at most ``study.ABREAST``, and one all of them; it is left out where none has what
+it shows. They are drawn and saved within ``rc_context(STYLE)``, as sheets of single runs are.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 from cortexff.report.figures.behaviour import content, encoding, reaction_times
 from cortexff.report.figures.deprivation import dose_response, physiology, survival
-from cortexff.report.figures.lives import controls, local_sleep, raster
+from cortexff.report.figures.lives import controls, everyone, local_sleep, raster
 from cortexff.report.figures.sleep import chronic, contents, process_s, recovery
 from cortexff.report.study import Population
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+EVERYONE = "populations"  # the figure with a row for each, however many
 # File stem → title, and what draws it: None where the populations lack the data.
 FIGURES: dict[str, tuple[str, Callable[[list[Population]], Figure | None]]] = {
     "protocol": ("How the subjects lived from the end of development on", raster),
@@ -30,6 +31,7 @@ FIGURES: dict[str, tuple[str, Callable[[list[Population]], Figure | None]]] = {
     "local_sleep": ("Sleep of one area alone", local_sleep),
     "content": ("What is hallucinated follows what was seen?", content),
     "sleep_contents": ("What must happen in sleep", contents),
+    EVERYONE: ("What deprivation does in every population", everyone),
     "controls": ("Would other lives do as much?", controls),
     "survival": ("How long networks last where wake's learning does not saturate", survival),
     "encoding": ("Learning of new labels after deprivation", encoding),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,10 +18,8 @@ from cortexff.plots.page import (
     THIN,
     VERMILION,
     draw_curve,
-    drawn_heights,
     from_zero_on,
     interval_of,
-    logarithmic,
     same_height,
 )
 from cortexff.protocol.table import PERCENT
@@ -29,7 +28,9 @@ from cortexff.report.figures.sheet import (
     READING,
     along,
     bold,
+    decades,
     finish,
+    going_on,
     goodness_in_thresholds,
     grid,
     legend_of,
@@ -37,6 +38,7 @@ from cortexff.report.figures.sheet import (
     longest_wake,
     lost_in,
     page,
+    positive,
     shown,
     with_courses,
 )
@@ -169,23 +171,24 @@ def survival(populations: Sequence[Population]) -> Figure | None:
     for column, population in zip(panels.T, populations, strict=True):
         measured = Measured(population)
         conditions = {name: colour for name, colour in LOSSES.items() if name in population.courses}
-        last = max(int(population.courses[name].updates[-1]) for name in conditions)
+        last = max(measured.divergence[name].watched for name in conditions)
         for name, colour in conditions.items():
-            course = population.courses[name]
             shift = 1.5 * list(conditions).index(name)  # steps of several losses would hide each other
             for axes, lifetimes in zip(column, (measured.divergence[name], measured.silence[name]), strict=False):
                 times, share = lifetimes.curve
-                times, share = np.append(times, course.updates[-1]), np.append(share, share[-1])
+                times, share = np.append(times, lifetimes.watched), np.append(share, share[-1])
                 axes.step(times, 100 * share - shift, where="post", color=colour, linewidth=1.3)
-            draw_curve(column[2], course.updates, positive(shown(course, "rate")), colour)
-            draw_curve(column[3], course.updates, positive(goodness_in_thresholds(population, name)), colour)
+            values_of = (partial(shown, metric="rate"), partial(goodness_in_thresholds, population))
+            for axes, value in zip(column[2:], values_of, strict=True):
+                updates, values = going_on(population, name, value)
+                draw_curve(axes, updates, positive(values), colour)
         for axes in column:
             from_zero_on(axes, last)
             axes.tick_params(labelbottom=axes is column[-1])
         column[3].axhline(1, color=GREY, linewidth=0.6, zorder=0)
         column[-1].set_xlabel("Updates awake")
     for axes in panels[2:].flat:
-        _decades(axes)
+        decades(axes)
     for row, label in zip(
         panels, ("Not diverged\n(%)", "Not silent\n(%)", "Rate\n(activity)", "Goodness of\nreal data / θ"), strict=True
     ):
@@ -208,24 +211,3 @@ def survival(populations: Sequence[Population]) -> Figure | None:
     silent = f"the mean rate is below {100 * SILENT:.0f} % of what it was"
     note = f"{READING} Kaplan-Meier: diverged where {diverged}; silent where {silent}. Steps are drawn 1.5 % apart."
     return finish(figure, [bold(names[name], LOSSES[name]) for name in there], note, lost_in(populations, there))
-
-
-def positive(values: np.ndarray) -> np.ndarray:
-    """Values for a logarithmic axis: what is not above 0 is a gap."""
-    return np.where(values > 0, values, np.nan)
-
-
-def _decades(axes: Axes) -> None:
-    """A logarithmic scale of the panel's own: what explodes and what fades would not be seen on one."""
-    from matplotlib.ticker import LogLocator, NullLocator
-
-    heights = drawn_heights([axes])
-    heights = heights[heights > 0]
-    low, high = (heights.min() / 1.6, heights.max() * 1.6) if heights.size else (0.1, 10)
-    if high < 100 * low:
-        logarithmic([axes], [lead * 10.0**power for power in range(-9, 9) for lead in (1, 2, 5)], low, high)
-        return
-    axes.set_yscale("log", nonpositive="clip")
-    axes.set_ylim(low, high)
-    axes.yaxis.set_major_locator(LogLocator(numticks=5))
-    axes.yaxis.set_minor_locator(NullLocator())

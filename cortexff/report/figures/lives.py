@@ -10,7 +10,9 @@ import numpy as np
 from cortexff.plots.page import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION, draw_mark, from_zero_on, same_height
 from cortexff.report.figures.sheet import (
     MARKS,
+    SIGN_COLOURS,
     bold,
+    draw_dot,
     finish,
     forest,
     grid,
@@ -148,6 +150,31 @@ def controls(populations: Sequence[Population]) -> Figure | None:
     panels[0].set_yticklabels([words(condition) for condition in conditions])
     note = f"{MARKS} Change within subjects against the control at as many updates, or its last. Axes: linear near 0."
     return finish(figure, legend_of(populations), note, lost_in(populations, conditions))
+
+
+def everyone(populations: Sequence[Population]) -> Figure | None:
+    """What deprivation does in every population, a row each: against the control, at as many updates."""
+    populations = with_courses(populations, "control", "deprived")
+    if not populations:
+        return None
+    outcomes = OUTCOMES | {"criterion": ("Criterion c\n(SD)", 0.1)}
+    figure = page(0.9 + 0.22 * len(populations))
+    panels = figure.subplots(1, len(outcomes), sharey=True)
+    for axes, (name, (label, least)) in zip(panels, outcomes.items(), strict=True):
+        for place, population in enumerate(populations):
+            change = against_control(population, "deprived", name)
+            draw_dot(axes, -place, change[np.isfinite(change)], SIGN_COLOURS[population.sign], "o")
+        axes.axvline(0, color=GREY, linewidth=0.6, zorder=0)
+        axes.set_xlabel(label)
+        axes.grid(axis="y", color="#eeeeee", linewidth=0.5)
+        axes.set_axisbelow(True)
+        _symmetric(axes, least)
+    panels[0].set_yticks([-place for place in range(len(populations))], labels=[p.name for p in populations])
+    panels[0].set_ylim(0.6 - len(populations), 0.6)
+    there = [sign for sign in SIGN_COLOURS if sign in [p.sign for p in populations]]
+    handles = [bold(f"{sign} goodness", SIGN_COLOURS[sign], linestyle="") for sign in there]
+    note = f"{MARKS} Change within subjects against the control at as many updates. Axes: linear near 0."
+    return finish(figure, handles, note, lost_in(populations, ["control", "deprived"], "not drawn"))
 
 
 def _symmetric(axes: Axes, least: float) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cortexff.analysis.statistics import mean_of_known
-from cortexff.plots.page import BLUE, BOLD, GREY, PURPLE, VERMILION, WIDTH, interval_of
+from cortexff.plots.page import BLUE, BOLD, GREY, PURPLE, VERMILION, WIDTH, drawn_heights, interval_of, logarithmic
 from cortexff.protocol.table import PERCENT
 from cortexff.report.study import Course, Population, end_to_end
 
@@ -59,7 +59,15 @@ def lived(population: Population, condition: str) -> list[str]:
 
 def longest_wake(population: Population) -> str:
     """The condition at the end of which subjects have been awake for longest."""
-    return "deprived_longer" if "deprived_longer" in population.courses else "deprived"
+    return population.going_on("deprived")[-1]
+
+
+def going_on(
+    population: Population, condition: str, values: Callable[[Course], np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Updates since a condition began, those of what goes on with it too, and values (probes, subjects)."""
+    courses = [population.courses[name] for name in population.going_on(condition)]
+    return end_to_end(courses, [values(course) for course in courses])
 
 
 def along(population: Population, condition: str, metric: str) -> tuple[np.ndarray, np.ndarray]:
@@ -73,9 +81,9 @@ def thresholds(population: Population) -> np.ndarray:
     return np.array([[population.net.nodes[area]["goodness"].threshold] for area in population.areas])
 
 
-def goodness_in_thresholds(population: Population, condition: str) -> np.ndarray:
+def goodness_in_thresholds(population: Population, course: Course) -> np.ndarray:
     """Goodness of real data over θ, mean over areas and blocks, (probes, subjects)."""
-    values = population.courses[condition].found["goodness_pos"] / thresholds(population)
+    values = course.found["goodness_pos"] / thresholds(population)
     return mean_of_known(values.reshape(*values.shape[:2], -1))
 
 
@@ -184,6 +192,27 @@ def forest(
     axes.set_ylim(0.6 - len(conditions), 0.6)
     axes.grid(axis="y", color="#eeeeee", linewidth=0.5)
     axes.set_axisbelow(True)
+
+
+def positive(values: np.ndarray) -> np.ndarray:
+    """Values for a logarithmic axis: what is not above 0 is a gap."""
+    return np.where(values > 0, values, np.nan)
+
+
+def decades(axes: Axes) -> None:
+    """A logarithmic scale of the panel's own: what explodes and what fades would not be seen on one."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    heights = drawn_heights([axes])
+    heights = heights[heights > 0]
+    low, high = (heights.min() / 1.6, heights.max() * 1.6) if heights.size else (0.1, 10)
+    if high < 100 * low:
+        logarithmic([axes], [lead * 10.0**power for power in range(-9, 9) for lead in (1, 2, 5)], low, high)
+        return
+    axes.set_yscale("log", nonpositive="clip")
+    axes.set_ylim(low, high)
+    axes.yaxis.set_major_locator(LogLocator(numticks=5))
+    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def words(condition: str) -> str:

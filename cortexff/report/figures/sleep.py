@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,8 +32,10 @@ from cortexff.report.figures.sheet import (
     READING,
     along,
     bold,
+    decades,
     finish,
     forest,
+    going_on,
     grid,
     heading,
     legend_of,
@@ -40,6 +43,7 @@ from cortexff.report.figures.sheet import (
     longest_wake,
     lost_in,
     page,
+    positive,
     shown,
     with_courses,
     words,
@@ -47,6 +51,7 @@ from cortexff.report.figures.sheet import (
 from cortexff.report.findings import is_sure, need_exponent, needs
 from cortexff.report.outcomes import Measured
 from cortexff.report.study import Population
+from cortexff.report.words import three_digits
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -118,9 +123,10 @@ def _saturating(axes: Axes, updates: np.ndarray, values: np.ndarray, fit: object
             curve = laws.fit("saturating", updates, values.mean(1))
             dense = np.append(0.0, np.geomspace(0.1, updates[-1], 200))
             axes.plot(dense, laws.predict("saturating", curve.parameters, dense), color="black", linewidth=1)
-            text = f"τ = {of_mean:.3g} updates"
+            text = f"τ = {three_digits(of_mean)} updates"
             if np.isfinite(of_each.low):
-                text += f"\n{of_each.mean:.3g} [{of_each.low:.3g}, {of_each.high:.3g}]".replace("-", "−")
+                mean, *bounds = map(three_digits, (of_each.mean, of_each.low, of_each.high))
+                text += f"\n{mean} [{', '.join(bounds)}]"
     falls = fit is fit_sleep
     place = {"x": 0.97, "ha": "right"} if falls else {"x": 0.03, "ha": "left"}
     axes.text(s=text, y=0.97, va="top", size=6.5, transform=axes.transAxes, **place)
@@ -218,43 +224,63 @@ def _needs(row: Sequence[Axes], populations: Sequence[Population], colours: dict
 
 
 def chronic(populations: Sequence[Population]) -> Figure | None:
-    """Hallucinations at the end of wake in each cycle of wake and too little sleep, a line for each share of sleep."""
+    """The end of wake in each cycle of wake and too little sleep, a line for each share of sleep.
+
+    Hallucinations, and below them the mean rate of subjects whose learning never slows down.
+    """
     populations = [p for p in populations if cycles(p)]
     if not populations:
         return None
-    figure, panels = grid(populations, 1, 2.2)
-    shares = sorted({cycle for p in populations for cycle in cycles(p).values()})
+    linear = any(cycles(p, "linear") for p in populations)
+    figure, panels = grid(populations, 1 + linear, 2.0)
+    kinds = {"log_sigmoid": ("fp_neg", "deprived")} | ({"linear": ("rate", "deprived_linear")} if linear else {})
+    shares = sorted({cycle for p in populations for kind in kinds for cycle in cycles(p, kind).values()})
     colours = dict(zip(shares, FRACTIONS * len(shares), strict=False))
-    for axes, population in zip(panels[0], populations, strict=True):
-        for condition, (sleep, wake) in cycles(population).items():
-            course = population.courses[condition]
-            length = wake + sleep
-            ends = (course.updates % length == wake % length) & (course.updates > 0)
-            draw_curve(axes, course.updates[ends] // length + 1, shown(course, "fp_neg")[ends], colours[sleep, wake])
-        axes.axhline(interval_of(shown(course, "fp_neg")[0]).mean, color=GREY, linewidth=0.9, linestyle="--")
-        if "deprived" in population.courses:
-            total = population.courses["deprived"]
-            draw_curve(axes, total.updates[1:] / wake, shown(total, "fp_neg")[1:], VERMILION)
-        axes.set_xlim(0, None)
-        axes.set_xlabel(f"Cycle of {wake} updates awake")
+    for column, population in zip(panels.T, populations, strict=True):
+        for axes, (kind, (metric, total)) in zip(column, kinds.items(), strict=True):
+            for condition, (sleep, wake) in cycles(population, kind).items():
+                course = population.courses[condition]
+                length = wake + sleep
+                ends = (course.updates % length == wake % length) & (course.updates > 0)
+                values = positive(shown(course, metric)) if kind == "linear" else shown(course, metric)
+                draw_curve(axes, course.updates[ends] // length + 1, values[ends], colours[sleep, wake])
+            if total in population.courses:
+                updates, values = going_on(population, total, partial(shown, metric=metric))
+                values = positive(values) if kind == "linear" else values
+                draw_curve(axes, updates[1:] / wake, values[1:], VERMILION)
+                before = interval_of(values[0]).mean
+                axes.axhline(before, color=GREY, linewidth=0.9, linestyle="--")
+            axes.set_xlim(0, 1.02 * max((course_end(population, name) for name in cycles(population, kind)), default=1))
+        column[-1].set_xlabel(f"Cycle of {wake} updates awake")
     same_height(panels[0], from_zero=True)
     panels[0, 0].set_ylabel(AXIS["fp_neg"])
+    if linear:
+        panels[1, 0].set_ylabel("Linear loss:\nrate (activity)")
+        for axes in panels[1]:
+            decades(axes)
     handles = [bold(f"{sleep} of sleep to {wake} awake", colours[sleep, wake]) for sleep, wake in shares]
     handles += [bold("no sleep", VERMILION), bold("before", GREY, marker="", linewidth=0.9, linestyle="--")]
-    return finish(
-        figure,
-        handles,
-        f"{READING} At the end of wake.",
-        lost_in(populations, [c for p in populations for c in cycles(p)]),
-    )
+    conditions = [c for p in populations for kind in kinds for c in cycles(p, kind)]
+    return finish(figure, handles, f"{READING} At the end of wake.", lost_in(populations, conditions))
 
 
-def cycles(population: Population) -> dict[str, tuple[int, int]]:
-    """Conditions of wake and sleep by turns → updates of sleep and of wake in a cycle."""
+def course_end(population: Population, condition: str) -> int:
+    """Cycles that a condition has."""
+    sleep, wake = cycles(population, None)[condition]
+    return int(population.courses[condition].updates[-1]) // (sleep + wake)
+
+
+def cycles(population: Population, saturation: str | None = "log_sigmoid") -> dict[str, tuple[int, int]]:
+    """Conditions of wake and sleep by turns → updates of sleep and of wake in a cycle.
+
+    saturation  of their learning; None: any
+    """
     protocol, found = population.protocol, {}
     for name in population.courses:
         stages = [protocol.stages[stage] for stage in protocol.conditions[name].stages]
-        if len(stages) == 1 and stages[0].cycle is not None and len(population.courses[name].updates) > 1:
+        if len(stages) != 1 or stages[0].cycle is None or len(population.courses[name].updates) < 2:
+            continue
+        if saturation in (None, protocol.plasticity_of(stages[0]).saturation):
             found[name] = (stages[0].cycle.sleep, stages[0].cycle.wake)
     return found
 
