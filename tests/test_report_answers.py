@@ -51,6 +51,24 @@ def test_separation_is_answered_in_five_sentences_with_what_was_planted(tmp_path
     assert "with one over their product" in said[2] and "neither short nor long" not in said[3]
 
 
+def test_a_run_of_wider_turns_has_the_last_word(tmp_path):
+    """Its longest turns, and what newborns that learn in turns come to, beside learning from both at once."""
+    path = planted(tmp_path / "p.h5", lambda block, rate, tau: 0.08 if block == 128 else 0.03)
+    said = list(of_separation(path, wider=path))
+    assert len(said) == 5 and said[-1].startswith("Turns of 128 updates at a learning rate of 0.05, 0.5 and 5")
+    assert "averaged over 1, 10 and 100, changed the error of 8 other subjects by +5.0 [" in said[-1]
+    assert "newborns that learned at 5 ended at an error of 3.1 % with turns of 8 against 3.1 %" in said[-1]
+
+
+def test_what_else_may_change_the_answer_is_told_of_each_factor():
+    """Blocks with which the deprived lose five points of error are named; the others have no such loss."""
+    changes = {"deprived": {"fp_neg": 0.3, "err_goodness": 0.06}}
+    blocks = study(changes, variant="max_blocks", preset="full_factors", name="max_blocks")
+    said = list(of_deprivation([deprived()], [deprived(), blocks]))[-1]
+    assert "with one thing changed in feed-forward nets" in said
+    assert "max blocks lose more than a point of error" in said and "(max blocks)" in said
+
+
 def test_separation_without_failures_or_without_successes_is_said_so(tmp_path):
     harmless = list(of_separation(planted(tmp_path / "a.h5", lambda block, rate, tau: 0.03)))
     assert harmless[0].startswith("Yes, at every learning rate that was tried")

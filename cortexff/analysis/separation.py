@@ -27,6 +27,7 @@ from cortexff.protocol.schedule import Protocol
 METRICS = {"err_goodness": 1, "fp_neg": 1, "dprime": -1}  # name → whether higher values are worse
 MOMENTS = "wake", "sleep", "averaged"  # end of the last wake, of the last sleep; weights averaged over the last cycle
 MARGIN, FAILURE = 0.01, 0.02  # of error: a smaller change is tolerated, a larger one for sure is a failure
+ENOUGH = 6  # subjects: fewer cannot be significant
 RESAMPLES, SEED = 1000, 0  # of subjects; the same data always give the same shares
 
 
@@ -300,12 +301,16 @@ def lines(path: str | Path) -> Iterator[str]:
         variants = {name: cells(file, name) for name in from_json(file.attrs["settings"]).variants}
         if not any(variants.values()):
             raise CortexffError(f"{path}: no condition learns in turns beside a control that learns from both at once")
+        subjects = from_json(file.attrs["settings"]).subjects
+        if subjects < ENOUGH:
+            yield f"{subjects} subjects: intervals say little, and the verdicts nothing; {ENOUGH} are the least"
         for variant, found in variants.items():
+            wide = 2 + max((len(cell.condition) for cell in found), default=0)
             yield f"{variant}: change of error against the control, percentage points [95 % interval]"
-            yield f"{'cell':<36}{'wake':>22}{'sleep':>22}{'averaged':>22}{'d′ averaged':>22}  verdict"
+            yield f"{'cell':<{wide}}{'wake':>24}{'sleep':>24}{'averaged':>24}{'d′ averaged':>24}  verdict"
             for cell in found:
-                errors = "".join(f"{_words(cell.change(moment=moment), 100):>22}" for moment in MOMENTS)
-                yield f"{cell.condition:<36}{errors}{_words(cell.change('dprime')):>22}  {cell.verdict}"
+                errors = "".join(f"{_words(cell.change(moment=moment), 100):>24}" for moment in MOMENTS)
+                yield f"{cell.condition:<{wide}}{errors}{_words(cell.change('dprime')):>24}  {cell.verdict}"
             steps = common_mode_steps(file, variant)
             for rate, step in steps.items():
                 yield f"k_cm at learning rate {rate:g}: {_interval(step)}"

@@ -24,7 +24,8 @@ from cortexff.report.words import UNKNOWN, number
 FOLDER = Path("results") / "sleep"
 # The main run, and that of a net with both signs of goodness; the others are in the report.
 DEPRIVATION = ("sleep_deprivation_full.h5", "sleep_deprivation_full_mixed.h5")
-SEPARATION = "separated_phases_default.h5"
+FACTORS = ("sleep_deprivation_full_feedforward.h5", "sleep_deprivation_full_factors.h5")  # as they are, and changed
+SEPARATION, WIDER = "separated_phases_default.h5", "separated_phases_full.h5"
 NEEDED = (
     "development",
     CONTROL,
@@ -34,6 +35,7 @@ NEEDED = (
     "scaling",
     "other_synapses",
     "deprived_linear",
+    "deprived_linear_longer",
     "deprived_longer",
 )
 SLOWING = ("logarithmic", "saturating", "hill")  # laws of what grows ever more slowly
@@ -45,18 +47,23 @@ def markdown(folder: Path = FOLDER) -> str:
     parts = []
     if (path := folder / SEPARATION).is_file():
         parts.append("**Can the positive and negative passes be very widely separated in time?**")
-        parts.append(" ".join(of_separation(path)))
+        wider = folder / WIDER
+        parts.append(" ".join(of_separation(path, wider if wider.is_file() else None)))
     if files := [folder / name for name in DEPRIVATION if (folder / name).is_file()]:
         parts.append(
             "**If the negative phase is eliminated for a while, do the effects mimic those of sleep deprivation?**"
         )
         # Each read by itself, so that populations go by their variant's name.
-        parts.append(" ".join(of_deprivation([one for path in files for one in read([path])])))
+        factors = [folder / name for name in FACTORS if (folder / name).is_file()]
+        main, others = ([one for path in paths for one in read([path])] for paths in (files, factors))
+        parts.append(" ".join(of_deprivation(main, others)))
     return "\n\n".join(parts)
 
 
-def of_separation(path: Path) -> Iterator[str]:
+def of_separation(path: Path, wider: Path | None = None) -> Iterator[str]:
     """Five sentences on how far apart the phases may lie, from a results file of ``separated_phases``.
+
+    wider  one of its preset with longer turns and both signs, for the last sentence
 
     Their words follow the numbers. They speak of cells of two cycles or more, one alone being no alternation yet, whose
     control does not fail by itself.
@@ -86,7 +93,7 @@ def of_separation(path: Path) -> Iterator[str]:
     )
     also = f"{_worst_between(grown)}{_with_baselines(found)}."
     yield also[0].upper() + also[1:]
-    yield _newborns(found)
+    yield _wider(wider) if wider else _newborns(found)
 
 
 def _which_rates(of_rate: dict[float, list[Cell]], protocol: Protocol, shown: str) -> Iterator[str]:
@@ -185,23 +192,57 @@ def _newborns(found: Sequence[Cell]) -> str:
     )
 
 
-def of_deprivation(populations: Sequence[Population]) -> Iterator[str]:
+def _wider(path: Path) -> str:
+    """What the longest turns cost grown subjects, and what becomes of newborns that learn slowly in turns."""
+    with open_file(path) as file:
+        protocol = from_json(file.attrs["settings"])
+        found = {variant: separation.cells(file, variant) for variant in protocol.variants}
+    every = [cell for cells in found.values() for cell in cells]
+    longest = max(cell.block for cell in every if cell.start is not None)
+    widest = [cell for cell in every if cell.start is not None and cell.block == longest]
+    costs, born = [], []
+    for variant, cells in found.items():
+        changes = [cell.change() for cell in cells if cell.start is not None and cell.block == longest]
+        text = " and ".join(f"{one.lost} networks lost" if one.lost else _effect(_in_points(one), 1) for one in changes)
+        costs.append(f"{text} ({variant})")
+        for cell in (cell for cell in cells if cell.start is None):
+            ends = (cell.values["averaged"]["err_goodness"], cell.usual["err_goodness"])
+            turns, both = (number(100 * float(error.mean()), 1) for error in ends)
+            born.append(f"{turns} % with turns of {cell.block} against {both} % with both at once ({variant})")
+    at, slow = (
+        _list([f"{rate:g}" for rate in sorted({cell.learning_rate for cell in some})])
+        for some in (widest, [cell for cell in every if cell.start is None])
+    )
+    averages = _list([f"{tau:.0f}" for tau in sorted({cell.tau for cell in widest})])
+    return (
+        f"Turns of {longest} updates at a learning rate of {at}, with the gradient averaged over {averages}, changed "
+        f"the error of {protocol.subjects} other subjects by {_list(costs)} points; newborns that learned at {slow} ended "
+        f"at an error of {_list(born)}."
+    )
+
+
+def of_deprivation(populations: Sequence[Population], factors: Sequence[Population] = ()) -> Iterator[str]:
     """Five sentences on what a missing negative phase does, from results files of ``sleep_deprivation``.
 
     Their words follow the numbers.
+
+    factors  populations in which one thing is changed, after those in which nothing is
     """
-    studies = {
-        one.name: Measured(
-            dataclasses.replace(one, courses={name: one.courses[name] for name in NEEDED if name in one.courses})
-        )
-        for one in populations
-        if {CONTROL, DEPRIVED} <= one.courses.keys()
-    }
+    studies, changed = (
+        {
+            one.name: Measured(
+                dataclasses.replace(one, courses={name: one.courses[name] for name in NEEDED if name in one.courses})
+            )
+            for one in some
+            if {CONTROL, DEPRIVED} <= one.courses.keys()
+        }
+        for some in (populations, factors)
+    )
     yield _hallucinations(studies)
     yield _criterion(studies)
     yield _signs_of_sleep_loss(studies)
     yield _what_sleep_does(studies)
-    yield _what_may_change_it(studies)
+    yield _what_may_change_it(studies, changed)
 
 
 def _hallucinations(studies: Mapping[str, Measured]) -> str:
@@ -279,18 +320,35 @@ def _what_sleep_does(studies: Mapping[str, Measured]) -> str:
     )
 
 
-def _what_may_change_it(studies: Mapping[str, Measured]) -> str:
+def _what_may_change_it(studies: Mapping[str, Measured], factors: Mapping[str, Measured]) -> str:
     linear = []
     for name, one in studies.items():
-        if one.has("deprived_linear"):
-            lost = [lives["deprived_linear"].lost for lives in (one.divergence, one.silence)]
+        if "deprived_linear" in one.divergence:
+            diverged, silent = (lives["deprived_linear"] for lives in (one.divergence, one.silence))
             linear.append(
-                f"{lost[0].sum()} of {lost[0].size} diverge and {(lost[1] & ~lost[0]).sum()} fall silent ({name})"
+                f"{diverged.lost.sum()} of {diverged.lost.size} diverge and {(silent.lost & ~diverged.lost).sum()} "
+                f"fall silent by {diverged.watched} updates ({name})"
             )
-    return (
-        f"With an objective that does not saturate {_list(linear) or 'nothing is known'}; wider and deeper nets, and "
-        "harder images, were not tried and might change the answer."
-    )
+    said = f"With an objective that does not saturate {_list(linear) or 'nothing is known'}; "
+    if factors:
+        moved = {name: _change(one, "err_goodness") for name, one in factors.items()}
+        more = [name for name, change in moved.items() if change is not None and change.low > _margin("err_goodness")]
+        lose = (
+            f"{_list([_in_words(name) for name in more])} lose more than a point of error" if more else "none is lost"
+        )
+        said += (
+            f"with one thing changed in feed-forward nets the error changes by {_each(factors, 'err_goodness')} points "
+            f"and hallucinations by {_each(factors, 'fp_neg')} points: {lose}; "
+        )
+    return f"{said}wider and deeper nets, and harder images, were not tried and might change the answer."
+
+
+def _margin(outcome: str) -> float:
+    return OUTCOMES[outcome].margin or 0.0
+
+
+def _in_words(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _each(studies: Mapping[str, Measured], outcome: str, against: str = CONTROL) -> str:
@@ -298,7 +356,10 @@ def _each(studies: Mapping[str, Measured], outcome: str, against: str = CONTROL)
     digits = OUTCOMES[outcome].digits
     changes = {name: _change(one, outcome, against) for name, one in studies.items()}
     return _list(
-        [f"{_effect(change, digits) if change else 'an unknown amount'} ({name})" for name, change in changes.items()]
+        [
+            f"{_effect(change, digits) if change else 'an unknown amount'} ({_in_words(name)})"
+            for name, change in changes.items()
+        ]
     )
 
 
@@ -332,6 +393,10 @@ def _one_of(values: Collection[int | str]) -> str:
 
 def _effect(found: Effect, digits: int) -> str:
     return f"{number(found.mean, digits, True)} [{number(found.low, digits)}, {number(found.high, digits)}]"
+
+
+def _in_points(found: Effect) -> Effect:
+    return dataclasses.replace(found, mean=100 * found.mean, low=100 * found.low, high=100 * found.high)
 
 
 def _points(found: Effect) -> str:

@@ -283,7 +283,8 @@ def dose(population: Population, condition: str, probe: int = -1) -> Dose:
         images += int(np.where(both, by_kind[0], by_kind.sum(0)).sum()) * population.protocol.stimuli.minibatch
         if "weight_path" in course.found:
             way = course.of("weight_path")
-            path += float((way[last] - way[0]).mean())
+            with np.errstate(invalid="ignore"):  # of a network that diverged it is not known
+                path += float((way[last] - way[0]).mean())
         else:
             path = float("nan")
     return Dose(positive, negative, images, path)
