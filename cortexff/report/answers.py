@@ -216,8 +216,8 @@ def _wider(path: Path) -> str:
     averages = _list([f"{tau:.0f}" for tau in sorted({cell.tau for cell in widest})])
     return (
         f"Turns of {longest} updates at a learning rate of {at}, with the gradient averaged over {averages}, changed "
-        f"the error of {protocol.subjects} other subjects by {_list(costs)} points; newborns that learned at {slow} ended "
-        f"at an error of {_list(born)}."
+        f"the error of {protocol.subjects} other subjects by {_list(costs)} points; newborns that learned at {slow} "
+        f"ended at an error of {_list(born)}."
     )
 
 
