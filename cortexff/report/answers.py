@@ -1,10 +1,13 @@
-"""The paper's two open questions about sleep (section 9), each answered in five sentences from kept results files."""
+"""The paper's two open questions about sleep (section 9), each answered in five sentences from kept results files.
+
+The sentences follow the numbers; tables below them have the intervals.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,14 +43,20 @@ NEEDED = (
 )
 SLOWING = ("logarithmic", "saturating", "hill")  # laws of what grows ever more slowly
 PHYSIOLOGY = ("rate", "evoked_slope", "energy")
+IN_TABLE = {  # outcome → what deprivation is compared with
+    **dict.fromkeys(("fp_neg", "criterion", "dprime", "err_goodness"), CONTROL),
+    **dict.fromkeys(("lapse_absolute", "false_start_absolute"), BEFORE),
+    **dict.fromkeys(("rate", "evoked_slope", "energy"), CONTROL),
+}
+OF_FACTORS = ("fp_neg", "criterion", "dprime", "err_goodness")
 
 
 def markdown(folder: Path = FOLDER) -> str:
     """Both questions with their answers, from the results files of a folder; empty where there are none."""
     parts = []
     if (path := folder / SEPARATION).is_file():
-        parts.append("**Can the positive and negative passes be very widely separated in time?**")
         wider = folder / WIDER
+        parts.append("**Can the positive and negative passes be very widely separated in time?**")
         parts.append(" ".join(of_separation(path, wider if wider.is_file() else None)))
     if files := [folder / name for name in DEPRIVATION if (folder / name).is_file()]:
         parts.append(
@@ -55,74 +64,102 @@ def markdown(folder: Path = FOLDER) -> str:
         )
         # Each read by itself, so that populations go by their variant's name.
         factors = [folder / name for name in FACTORS if (folder / name).is_file()]
-        main, others = ([one for path in paths for one in read([path])] for paths in (files, factors))
-        parts.append(" ".join(of_deprivation(main, others)))
+        studies, changed = (measured([one for path in paths for one in read([path])]) for paths in (files, factors))
+        parts.append(" ".join(of_deprivation(studies, changed)))
+        parts.append("Change by deprivation, within subjects [95 % interval]:")
+        parts.append(_across(studies))
+        if changed:
+            parts.append("The same in feed-forward nets, and with one thing changed in them:")
+            parts.append(_down(changed))
     return "\n\n".join(parts)
 
 
 def of_separation(path: Path, wider: Path | None = None) -> Iterator[str]:
     """Five sentences on how far apart the phases may lie, from a results file of ``separated_phases``.
 
-    wider  one of its preset with longer turns and both signs, for the last sentence
+    They speak of cells of two cycles or more, one alone being no alternation yet, whose control does not fail by
+    itself.
 
-    Their words follow the numbers. They speak of cells of two cycles or more, one alone being no alternation yet, whose
-    control does not fail by itself.
+    wider  a results file of its preset with longer turns and both signs, for subjects of its own
     """
-    with open_file(path) as file:
-        protocol = from_json(file.attrs["settings"])
-        variant = next(iter(protocol.variants))
-        found, steps = separation.cells(file, variant), separation.common_mode_steps(file, variant)
-    grown = [cell for cell in found if cell.baseline == "none" and cell.start is not None and cell.cycles > 1]
-    grown = [cell for cell in grown if not cell.control_fails]
+    protocol, cells, steps = _cells(path)
+    (variant, found), *_ = cells.items()
+    others, other_cells, _ = _cells(wider) if wider else (None, {}, {})
+    grown = [c for c in found if c.baseline == "none" and c.start is not None and c.cycles > 1 and not c.control_fails]
     of_rate = {rate: [c for c in grown if c.learning_rate == rate] for rate in sorted({c.learning_rate for c in grown})}
-    yield from _which_rates(
-        of_rate, protocol, f"{protocol.subjects} subjects of {_named(protocol)}, goodness {variant}"
-    )
-    fit, counts = separation.collapse_of(found, steps), separation.predictions(found, steps)
-    (right, tolerated), (wrong, failed) = counts["tolerated"], counts["fails"]
-    block, step, product = (
-        f"{100 * fit.residual[axis]:.0f} %" if fit else UNKNOWN for axis in ("block", "step", "block x step")
-    )
+    safe = list(itertools.takewhile(lambda rate: all(c.verdict == "tolerated" for c in of_rate[rate]), of_rate))
+    shown = f"{protocol.subjects} subjects of {_named(protocol)}; weights averaged over a cycle of both phases"
+    yield _where_it_is_safe(of_rate, safe, shown, others, other_cells)
+    yield _where_it_fails(of_rate, safe, protocol)
+    (right, tolerated), (wrong, failed) = separation.predictions(found, steps[variant]).values()
     yield (
-        "Call k the shift of the goodness of everything in one update of a single phase, as a share of the difference "
-        f"between real and wrong: of the variance of error, {block} is left once a rising curve over the length of a "
-        f"turn is taken away, {step} with one over k, and {product} with one over their product; where that product "
-        "is below 0.2, or the gradient averaged over more than four turns, separation is tolerated (error within 1 "
-        f"point) in {right} of {tolerated} combinations, and where it is above 2 and the average shorter, it fails in "
-        f"{wrong} of {failed}."
+        "What decides is how far a turn shifts the goodness of everything, in units of the difference between real and "
+        f"wrong: where that is below 0.2, or the gradient averaged over more than four turns, separation is tolerated "
+        f"in {right} of {tolerated} combinations, and where it is above 2 and the average shorter, it fails in {wrong} "
+        f"of {failed}."
     )
     also = f"{_worst_between(grown)}{_with_baselines(found)}."
     yield also[0].upper() + also[1:]
-    yield _wider(wider) if wider else _newborns(found)
+    yield _newborns(other_cells if any(c.start is None for some in other_cells.values() for c in some) else cells)
 
 
-def _which_rates(of_rate: dict[float, list[Cell]], protocol: Protocol, shown: str) -> Iterator[str]:
-    """Two sentences: up to which learning rate turns are tolerated, and what they cost beyond."""
-    safe = list(itertools.takewhile(lambda rate: all(c.verdict == "tolerated" for c in of_rate[rate]), of_rate))
+def _cells(path: Path) -> tuple[Protocol, dict[str, list[Cell]], dict[str, dict[float, np.ndarray]]]:
+    """The protocol of a file; for each variant its cells, and what one update shifts at each learning rate."""
+    with open_file(path) as file:
+        protocol = from_json(file.attrs["settings"])
+        cells = {variant: separation.cells(file, variant) for variant in protocol.variants}
+        steps = {variant: separation.common_mode_steps(file, variant) for variant in protocol.variants}
+    return protocol, cells, steps
+
+
+def _where_it_is_safe(
+    of_rate: Mapping[float, Sequence[Cell]],
+    safe: Sequence[float],
+    shown: str,
+    others: Protocol | None,
+    other_cells: Mapping[str, Sequence[Cell]],
+) -> str:
     longest = max(cell.block for cells in of_rate.values() for cell in cells)
-    if safe:
-        changes = [100 * cell.change().mean for cell in of_rate[safe[-1]]]
-        least, most = (number(change, 1, True) for change in (min(changes), max(changes)))
-        where = "where learning is slow" if len(safe) < len(of_rate) else "at every learning rate that was tried"
-        yield (
-            f"Yes, {where}: at a learning rate of {safe[-1]:g} turns of up to {longest} updates of either phase "
-            f"changed the error of subjects that had grown up, with weights averaged over a cycle, by {least} to "
-            f"{most} points against learning from both at once: they forget nothing ({shown})."
-        )
+    if not safe:
+        said = f"At no learning rate that was tried were all turns of up to {longest} updates tolerated ({shown})"
     else:
-        yield f"At no learning rate that was tried were all turns of up to {longest} updates tolerated ({shown})."
+        where = "where learning is slow" if len(safe) < len(of_rate) else "at every learning rate that was tried"
+        said = (
+            f"Yes, {where}: at a learning rate of {safe[-1]:g} turns of up to {longest} updates changed the error of "
+            f"grown subjects by {_range(of_rate[safe[-1]])} points against learning from both at once ({shown})"
+        )
+    grown = [cell for cells in other_cells.values() for cell in cells if cell.start is not None]
+    if not grown:
+        return f"{said}."
+    widest = [cell for cell in grown if cell.block == max(one.block for one in grown)]
+    rates = _list([f"{rate:g}" for rate in sorted({cell.learning_rate for cell in widest})])
+    more = f"turns of {widest[0].block} at {rates} that of {others.subjects} others by {_range(widest)} points"
+    return f"{said}, and {more} ({_list(list(other_cells))})."
+
+
+def _range(cells: Sequence[Cell]) -> str:
+    """Least and most mean change of error, in points; lost networks first."""
+    changes = [cell.change() for cell in cells]
+    means = [100 * change.mean for change in changes if not change.lost]
+    lost = sum(change.lost for change in changes)
+    said = [f"the loss of {lost} networks"] * (lost > 0)
+    if means:
+        said.append(" to ".join(dict.fromkeys(number(one, 1, True) for one in (min(means), max(means)))))
+    return " and ".join(said)
+
+
+def _where_it_fails(of_rate: Mapping[float, Sequence[Cell]], safe: Sequence[float], protocol: Protocol) -> str:
     failing = {rate: [cell for cell in cells if cell.verdict == "fails"] for rate, cells in of_rate.items()}
     failing = {rate: max(cells, key=_cost) for rate, cells in failing.items() if cells}
     if not failing:
-        yield f"None that was tried cost more than {100 * separation.FAILURE:g} points of error for sure."
-        return
+        return f"None that was tried cost more than {100 * separation.FAILURE:g} points of error for sure."
     development = protocol.stages[protocol.conditions["development"].stages[-1]].plasticity.learning_rate
     ends = [
         f"at {rate:g}{', the rate of development,' if rate == development else ''} turns of {failing[rate].block} "
-        f"updates cost {_points(failing[rate].change())} with the gradient averaged over {failing[rate].tau:.0f}"
+        f"cost {_points(failing[rate].change())}"
         for rate in dict.fromkeys((min(failing), max(failing)))
     ]
-    yield f"{'No, where it is fast' if safe else 'They fail'}: {', and '.join(ends)}."
+    return f"{'No, where it is fast' if safe else 'They fail'}: {', and '.join(ends)}."
 
 
 def _cost(cell: Cell) -> float:
@@ -141,230 +178,209 @@ def _worst_between(grown: Sequence[Cell]) -> str:
     if not peaks:
         return ""
     one = max(peaks, key=lambda one: one.interior)
-    errors = ", ".join(f"{100 * e:.1f} % at {t:g}" for t, e in zip(one.taus, one.errors, strict=True))
+    errors, taus = (_list(texts) for texts in ([f"{100 * e:.1f}" for e in one.errors], [f"{t:g}" for t in one.taus]))
     return (
-        "An average of the gradient that is neither short nor long can be the worst (turns of "
-        f"{one.block} at {one.learning_rate:g}: error {errors} updates); "
+        f"an average of the gradient that is neither short nor long can be the worst (turns of {one.block} at "
+        f"{one.learning_rate:g}: error {errors} % with averages over {taus} updates), and "
     )
 
 
 def _with_baselines(found: Sequence[Cell]) -> str:
-    """In how many cells separation is tolerated with a baseline of either kind, and in the same ones without."""
+    """How often a baseline of either kind brings error down or up by 2 points, against turns without."""
     based = [cell for cell in found if cell.baseline != "none"]
     if not based:
         return "a baseline kept from sleep (note 15) was not tried"
-    settings = {(cell.block, cell.learning_rate, cell.tau) for cell in based}
-    cells = {kind: [cell for cell in based if cell.baseline == kind] for kind in ("fresh", "stale")}
-    cells["none"] = [
-        cell
+    plain = {
+        (cell.block, cell.learning_rate, cell.tau): cell
         for cell in found
-        if cell.baseline == "none" and cell.start is not None and (cell.block, cell.learning_rate, cell.tau) in settings
-    ]
-    costs = {
-        kind: ", ".join(
-            f"{number(100 * cell.change().mean, 1, True)} (turns of {cell.block} at {cell.learning_rate:g})"
-            for cell in some
-        )
-        for kind, some in cells.items()
+        if cell.baseline == "none" and cell.start is not None
     }
+    counts = {}
+    for kind in ("fresh", "stale"):
+        some = [cell for cell in based if cell.baseline == kind]
+        gains = [_cost(plain[cell.block, cell.learning_rate, cell.tau]) - _cost(cell) for cell in some]
+        better, worse = (sum(sign * gain > separation.FAILURE for gain in gains) for sign in (1, -1))
+        counts[kind] = f"lower in {better} and higher in {worse} of {len(some)} combinations"
     return (
-        "with the mean gradient of the last sleep added in wake (note 15) turns change the error by "
-        f"{costs['fresh']} points, with that of the first sleep by {costs['stale']}, without by {costs['none']}"
+        f"the mean gradient of the last sleep, added in wake (note 15), makes error {counts['fresh']}, that of the "
+        f"first sleep {counts['stale']}"
     )
 
 
-def _newborns(found: Sequence[Cell]) -> str:
-    """What became of subjects that learned in the longest turns from birth on."""
-    born = [cell for cell in found if cell.start is None]
+def _newborns(cells: Mapping[str, Sequence[Cell]]) -> str:
+    """What became of subjects that learned in turns from birth on."""
+    born = [cell for some in cells.values() for cell in some if cell.start is None]
     if not born:
         return "All subjects had grown up with both phases at once; of others the answer might be another."
-    longest = max(cell.block for cell in born)
-    errors = [
-        [100 * float(of(cell).mean()) for cell in born if cell.block == longest]
-        for of in (lambda cell: cell.values["averaged"]["err_goodness"], lambda cell: cell.usual["err_goodness"])
-    ]
-    turns, both = (f"{number(min(some), 0)} to {number(max(some), 0)} %" for some in errors)
+    blocks = sorted({cell.block for cell in born})
+    ends = (lambda cell: cell.values["averaged"]["err_goodness"], lambda cell: cell.usual["err_goodness"])
+    errors = [[100 * float(of(cell).mean()) for cell in born] for of in ends]
+    turns, both = (f"{number(min(some), 1)} to {number(max(some), 1)} %" for some in errors)
     rates = _list([f"{rate:g}" for rate in sorted({cell.learning_rate for cell in born})])
     return (
-        "Whether subjects can learn in turns slowly enough, and not only not forget, was not tried; newborns ended at "
-        f"an error of {turns} with turns of {longest} updates at a learning rate of {rates}, and of {both} with both "
-        "at once."
+        f"Newborns that learned at {rates} ended at an error of {turns} with turns of "
+        f"{_list([str(block) for block in blocks])} updates, and of {both} with both at once; slower learning over a "
+        "longer childhood, deeper nets and harder images were not tried and might change the answer."
     )
 
 
-def _wider(path: Path) -> str:
-    """What the longest turns cost grown subjects, and what becomes of newborns that learn slowly in turns."""
-    with open_file(path) as file:
-        protocol = from_json(file.attrs["settings"])
-        found = {variant: separation.cells(file, variant) for variant in protocol.variants}
-    every = [cell for cells in found.values() for cell in cells]
-    longest = max(cell.block for cell in every if cell.start is not None)
-    widest = [cell for cell in every if cell.start is not None and cell.block == longest]
-    costs, born = [], []
-    for variant, cells in found.items():
-        changes = [cell.change() for cell in cells if cell.start is not None and cell.block == longest]
-        text = " and ".join(f"{one.lost} networks lost" if one.lost else _effect(_in_points(one), 1) for one in changes)
-        costs.append(f"{text} ({variant})")
-        for cell in (cell for cell in cells if cell.start is None):
-            ends = (cell.values["averaged"]["err_goodness"], cell.usual["err_goodness"])
-            turns, both = (number(100 * float(error.mean()), 1) for error in ends)
-            born.append(f"{turns} % with turns of {cell.block} against {both} % with both at once ({variant})")
-    at, slow = (
-        _list([f"{rate:g}" for rate in sorted({cell.learning_rate for cell in some})])
-        for some in (widest, [cell for cell in every if cell.start is None])
-    )
-    averages = _list([f"{tau:.0f}" for tau in sorted({cell.tau for cell in widest})])
-    return (
-        f"Turns of {longest} updates at a learning rate of {at}, with the gradient averaged over {averages}, changed "
-        f"the error of {protocol.subjects} other subjects by {_list(costs)} points; newborns that learned at {slow} "
-        f"ended at an error of {_list(born)}."
-    )
+def measured(populations: Sequence[Population]) -> dict[str, Measured]:
+    """Those that were deprived, by name, with the conditions that are spoken of."""
+    return {
+        one.name: Measured(
+            dataclasses.replace(one, courses={name: one.courses[name] for name in NEEDED if name in one.courses})
+        )
+        for one in populations
+        if {CONTROL, DEPRIVED} <= one.courses.keys()
+    }
 
 
-def of_deprivation(populations: Sequence[Population], factors: Sequence[Population] = ()) -> Iterator[str]:
-    """Five sentences on what a missing negative phase does, from results files of ``sleep_deprivation``.
-
-    Their words follow the numbers.
+def of_deprivation(studies: Mapping[str, Measured], factors: Mapping[str, Measured] | None = None) -> Iterator[str]:
+    """Five sentences on what a missing negative phase does; figures stand in the order of the populations.
 
     factors  populations in which one thing is changed, after those in which nothing is
     """
-    studies, changed = (
-        {
-            one.name: Measured(
-                dataclasses.replace(one, courses={name: one.courses[name] for name in NEEDED if name in one.courses})
-            )
-            for one in some
-            if {CONTROL, DEPRIVED} <= one.courses.keys()
-        }
-        for some in (populations, factors)
-    )
     yield _hallucinations(studies)
     yield _criterion(studies)
     yield _signs_of_sleep_loss(studies)
     yield _what_sleep_does(studies)
-    yield _what_may_change_it(studies, changed)
+    yield _what_changes_it(studies, factors or {})
 
 
 def _hallucinations(studies: Mapping[str, Measured]) -> str:
-    shares = [
-        f"{number(_mean(one, DEPRIVED, 'fp_neg'), 1)} against {number(_mean(one, CONTROL, 'fp_neg'), 1)} % ({name})"
-        for name, one in studies.items()
-    ]
+    after, before = (
+        _list([number(_mean(one, condition, "fp_neg"), 1) for one in studies.values()])
+        for condition in (DEPRIVED, CONTROL)
+    )
     rise = [_change(one, "fp_neg") for one in studies.values()]
     more = all(change is not None and change.low > 0 for change in rise)
-    laws = {name: found for name, one in studies.items() if (found := response(one, "fp_neg")) and found.winner}
+    laws = [found for one in studies.values() if (found := response(one, "fp_neg")) and found.winner]
     slows = len(laws) == len(studies) and all(
-        found.winner in SLOWING and found.against_linear > DECISIVE for found in laws.values()
+        found.winner in SLOWING and found.against_linear > DECISIVE for found in laws
     )
-    course = "its course follows no law for sure that slows down"
+    course = "a share of which no law says for sure that it grows ever more slowly"
     if slows:
-        course = "it grows ever more slowly, not in proportion to time awake as lapses do in people"
-    fits = [f"{found.winner}, the line's AICc +{found.against_linear:.0f} ({name})" for name, found in laws.items()]
+        course = "a share that grows ever more slowly, not in proportion to time awake as lapses do in people"
     protocols = [one.population.protocol for one in studies.values()]
     subjects, images = ({of(one) for one in protocols} for of in (lambda p: p.subjects, _named))
     lived = {int(one.courses[DEPRIVED].updates[-1]) for one in studies.values()}
     return (
-        f"{'In part: a' if more else 'A'}fter {_one_of(lived)} updates without negative data "
-        f"{_one_of(subjects)} subjects of {_one_of(images)} in each population take this share of wrong labels for "
-        f"real, against those that kept both phases: {_list(shares)}; {course} (best: {_list(fits) or 'not told'})."
+        f"{'In part: a' if more else 'A'}fter {_one_of(lived)} updates without negative data {_one_of(subjects)} "
+        f"subjects of {_one_of(images)} take {after} % of wrong labels for real ({_list(list(studies))}) against "
+        f"{before} % in those that kept both phases, {course}."
     )
 
 
 def _criterion(studies: Mapping[str, Measured]) -> str:
     pairs = [[_change(one, name) for name in ("criterion", "dprime")] for one in studies.values()]
     mostly = all(None not in pair and abs(pair[0].mean) > abs(pair[1].mean) for pair in pairs)
+    lead = "In the same order, what moves more is the criterion" if mostly else "The criterion moves"
     return (
-        f"{'What moves more is the criterion' if mostly else 'The criterion moves'}, by {_each(studies, 'criterion')}; "
-        f"d′ changed by {_each(studies, 'dprime')}, the error by {_each(studies, 'err_goodness')} points."
+        f"{lead}, by {_each(studies, 'criterion')}, while d′ changes by {_each(studies, 'dprime')} and the error by "
+        f"{_each(studies, 'err_goodness')} points."
     )
 
 
 def _signs_of_sleep_loss(studies: Mapping[str, Measured]) -> str:
-    lapses = [_change(one, "lapse_absolute", against=BEFORE) for one in studies.values()]
+    lapses = [_change(one, "lapse_absolute", BEFORE) for one in studies.values()]
     rise = [_change(one, "fp_neg") for one in studies.values()]
-    if None in lapses or None in rise:
-        lead = ""
-    elif all(change.low > 0 for change in rise) and not any(change.low > 0 for change in lapses):
-        lead = "It is not as in people, who lapse early and hallucinate late: "
-    else:
-        lead = "People lapse early and hallucinate late: here "
+    lead = "People lapse early and hallucinate late"
+    if None not in lapses and None not in rise:
+        other = all(change.low > 0 for change in rise) and not any(change.low > 0 for change in lapses)
+        lead = "It is not as in people, who lapse early and hallucinate late" if other else lead
     up = [
         name
         for name, one in studies.items()
         if all((change := _change(one, outcome)) is not None and change.low > 0 for outcome in PHYSIOLOGY)
     ]
     return (
-        f"{lead}in the vigilance task lapses changed by {_each(studies, 'lapse_absolute', BEFORE)} points and false "
-        f"starts by {_each(studies, 'false_start_absolute', BEFORE)} points; mean rate changed by "
-        f"{_each(studies, 'rate')}, and rate, evoked slope and energy all rise, as in sleep-deprived cortex, in "
-        f"{_list(up) or 'no population'}."
+        f"{lead}: here lapses change by {_each(studies, 'lapse_absolute')} points and false starts by "
+        f"{_each(studies, 'false_start_absolute')}; activity, its evoked slope and energy all rise, as in "
+        f"sleep-deprived cortex, in {_list(up) or 'no population'}."
     )
 
 
 def _what_sleep_does(studies: Mapping[str, Measured]) -> str:
-    removed = {
-        condition: {name: share for name, one in studies.items() if (share := _removed(one, condition)) is not None}
-        for condition in ("recovered", "scaling", "other_synapses")
-    }
-    texts = {
-        condition: _list([f"{_percent(share)} ({name})" for name, share in shares.items()]) or "not known"
-        for condition, shares in removed.items()
-    }
-    left = [f"{_percent(1 - share)} ({name})" for name, share in removed["other_synapses"].items()]
+    def shares(condition: str, of: Callable[[float], float] = lambda share: share) -> str:
+        found = [_removed(one, condition) for one in studies.values()]
+        known = ["an unknown share" if one is None else _percent(of(one)) for one in found]
+        return _list(known) if any(one is not None for one in found) else "an unknown share"
+
     slept = {int(one.courses["recovered"].updates[-1]) for one in studies.values() if one.has("recovered")}
     return (
-        f"Of the excess of hallucinations {_one_of(slept)} updates of sleep with negative data take away "
-        f"{texts['recovered']}, and scaling of the synapses alone {texts['scaling']}; giving each change of "
-        f"deprivation to another synapse instead makes {_list(left) or 'an unknown share'} of that excess: so much of "
-        "it comes of changes of that size at any synapses."
+        f"Of the excess of hallucinations {_one_of(slept)} updates of sleep take away {shares('recovered')}, and "
+        f"scaling of the synapses alone {shares('scaling')}; giving each change of deprivation to another synapse "
+        f"makes {shares('other_synapses', lambda share: 1 - share)} of it."
     )
 
 
-def _what_may_change_it(studies: Mapping[str, Measured], factors: Mapping[str, Measured]) -> str:
+def _what_changes_it(studies: Mapping[str, Measured], factors: Mapping[str, Measured]) -> str:
     linear = []
     for name, one in studies.items():
         if "deprived_linear" in one.divergence:
-            diverged, silent = (lives["deprived_linear"] for lives in (one.divergence, one.silence))
-            linear.append(
-                f"{diverged.lost.sum()} of {diverged.lost.size} diverge and {(silent.lost & ~diverged.lost).sum()} "
-                f"fall silent by {diverged.watched} updates ({name})"
-            )
-    said = f"With an objective that does not saturate {_list(linear) or 'nothing is known'}; "
-    if factors:
-        moved = {name: _change(one, "err_goodness") for name, one in factors.items()}
-        more = [name for name, change in moved.items() if change is not None and change.low > _margin("err_goodness")]
-        lose = (
-            f"{_list([_in_words(name) for name in more])} lose more than a point of error" if more else "none is lost"
-        )
-        said += (
-            f"with one thing changed in feed-forward nets the error changes by {_each(factors, 'err_goodness')} points "
-            f"and hallucinations by {_each(factors, 'fp_neg')} points: {lose}; "
-        )
-    return f"{said}wider and deeper nets, and harder images, were not tried and might change the answer."
+            loud, quiet = (lives["deprived_linear"] for lives in (one.divergence, one.silence))
+            silent = (quiet.lost & ~loud.lost).sum()
+            linear.append(f"{loud.lost.sum()} of {loud.lost.size} networks diverge and {silent} fall silent ({name})")
+    said = f"What would change the answer: where learning never slows down {_list(linear) or 'nothing is known'}; "
+    worse = [
+        f"{number(change.mean, 1, True)} ({_in_words(name)})"
+        for name, one in factors.items()
+        if (change := _change(one, "err_goodness")) is not None and change.low > (OUTCOMES["err_goodness"].margin or 0)
+    ]
+    if worse:
+        said += f"the error rises by more than a point: {_list(worse)}; "
+    elif factors:
+        said += "no factor costs a point of error; "
+    return f"{said}wider and deeper nets, and harder images, were not tried."
 
 
-def _margin(outcome: str) -> float:
-    return OUTCOMES[outcome].margin or 0.0
+def _across(studies: Mapping[str, Measured]) -> str:
+    """A table with a row for each outcome and a column for each population."""
+    rows = [
+        [OUTCOMES[outcome].label, *(_cell(one, outcome) for one in studies.values())]
+        for outcome in IN_TABLE
+        if any(_change(one, outcome) is not None for one in studies.values())
+    ]
+    return _table(["", *studies], rows)
 
 
-def _in_words(name: str) -> str:
-    return name.replace("_", " ")
-
-
-def _each(studies: Mapping[str, Measured], outcome: str, against: str = CONTROL) -> str:
-    """What deprivation changed in an outcome, in each population."""
-    digits = OUTCOMES[outcome].digits
-    changes = {name: _change(one, outcome, against) for name, one in studies.items()}
-    return _list(
+def _down(factors: Mapping[str, Measured]) -> str:
+    """A table with a row for each population, and how well it knew the labels before."""
+    heads = ["", "error of control, %", *(OUTCOMES[outcome].label for outcome in OF_FACTORS)]
+    rows = [
         [
-            f"{_effect(change, digits) if change else 'an unknown amount'} ({_in_words(name)})"
-            for name, change in changes.items()
+            _in_words(name),
+            number(_mean(one, CONTROL, "err_goodness"), 1),
+            *(_cell(one, outcome) for outcome in OF_FACTORS),
         ]
-    )
+        for name, one in factors.items()
+    ]
+    return _table(heads, rows)
 
 
-def _change(one: Measured, outcome: str, against: str = CONTROL) -> Effect | None:
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(one: Measured, outcome: str) -> str:
+    change = _change(one, outcome)
+    if change is None:
+        return UNKNOWN
+    digits = OUTCOMES[outcome].digits
+    return f"{number(change.mean, digits, True)} [{number(change.low, digits)}, {number(change.high, digits)}]"
+
+
+def _each(studies: Mapping[str, Measured], outcome: str) -> str:
+    """What deprivation changed in an outcome, in each population."""
+    changes = [_change(one, outcome) for one in studies.values()]
+    digits = OUTCOMES[outcome].digits
+    return _list([number(change.mean, digits, True) if change else "an unknown amount" for change in changes])
+
+
+def _change(one: Measured, outcome: str, against: str | None = None) -> Effect | None:
     """The effect of deprivation; None where either was not measured, or not in every subject."""
+    against = against or IN_TABLE.get(outcome, CONTROL)
     after, before = one.value(DEPRIVED, outcome), one.value(against, outcome)
     if after is None or before is None or not np.isfinite([after, before]).all():
         return None
@@ -391,20 +407,16 @@ def _one_of(values: Collection[int | str]) -> str:
     return " or ".join(map(str, sorted(values)))
 
 
-def _effect(found: Effect, digits: int) -> str:
-    return f"{number(found.mean, digits, True)} [{number(found.low, digits)}, {number(found.high, digits)}]"
-
-
-def _in_points(found: Effect) -> Effect:
-    return dataclasses.replace(found, mean=100 * found.mean, low=100 * found.low, high=100 * found.high)
-
-
 def _points(found: Effect) -> str:
     if found.lost:
         return f"{found.lost} of {found.n} subjects"
     return (
         f"{number(100 * found.mean, 0)} [{number(100 * found.low, 0)}, {number(100 * found.high, 0)}] points of error"
     )
+
+
+def _in_words(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _list(texts: Sequence[str]) -> str:
