@@ -1,6 +1,7 @@
 """Every protocol that cortexff brings is read in all its presets, and its quick one is carried out to the end."""
 
 import json
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -18,6 +19,7 @@ from cortexff.protocol.schedule import ByExperiment
 from cortexff.resources import find, names
 
 torch.set_num_threads(1)
+ROOT = Path(__file__).parents[1]
 PROTOCOLS = names("protocols")
 
 
@@ -53,3 +55,10 @@ def test_the_quick_preset_runs_to_the_end(name, tmp_path):
     assert pictures and all(picture.stat().st_size > 10_000 for picture in pictures)
     if getattr(load_protocol(name, "quick"), "receptive_fields", 0):
         assert any(picture.name.startswith(f"{name}_receptive_fields") for picture in pictures)
+
+
+def test_the_protocol_of_the_readme_is_one(tmp_path):
+    """What a newcomer copies is accepted, and compares what it says."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (tmp_path / "nap.yaml").write_text(readme.split("```yaml\n")[1].split("```")[0], encoding="utf-8")
+    assert list(load_protocol(tmp_path / "nap.yaml").conditions) == ["young", "awake", "rested"]
