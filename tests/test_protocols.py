@@ -62,3 +62,19 @@ def test_the_protocol_of_the_readme_is_one(tmp_path):
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     (tmp_path / "nap.yaml").write_text(readme.split("```yaml\n")[1].split("```")[0], encoding="utf-8")
     assert list(load_protocol(tmp_path / "nap.yaml").conditions) == ["young", "awake", "rested"]
+
+
+def test_a_higher_temperature_alone_is_what_differs():
+    """Rate, weight cost and peers over κ are those of the subjects that they stand beside."""
+    whole = load_protocol("sleep_deprivation", "full_factors")
+    usual = load_protocol("sleep_deprivation", "full_feedforward").variant("max")
+    grown = usual.plasticity_of(usual.stages["development"])
+    for name, share in (("max_temperature_50", 1.0), ("min_temperature_200", 0.5)):
+        protocol = whole.variant(name)
+        settings, kappa = protocol.plasticity_of(protocol.stages["development"]), protocol.goodness.temperature
+        assert settings.learning_rate / kappa == pytest.approx(share * grown.learning_rate)
+        assert settings.learning_rate * settings.weight_cost == pytest.approx(
+            share * grown.learning_rate * grown.weight_cost
+        )
+        assert settings.peer_normalization * kappa == pytest.approx(grown.peer_normalization)
+        assert protocol.plasticity.learning_rate / kappa == pytest.approx(usual.plasticity.learning_rate)

@@ -1,5 +1,6 @@
 """The answers to the paper's two questions say what was planted in the studies that they are given."""
 
+import numpy as np
 from sleep_study import straight, study
 from test_separation import planted
 
@@ -50,8 +51,16 @@ def test_what_else_may_change_the_answer_is_told_of_each_factor():
     changes = {"deprived": {"fp_neg": 0.3, "err_goodness": 0.06}}
     blocks = study(changes, variant="max_blocks", preset="full_factors", name="max_blocks")
     said = answer(deprived(), factors=[deprived(), blocks])[-1]
-    assert "the error rises by more than a point: +5." in said and "(max blocks);" in said and "(max)" not in said
-    assert "no factor costs a point" in answer(deprived(), factors=[deprived()])[-1]
+    assert (
+        "deprivation raises the error by more than a point: +5." in said
+        and "(max blocks);" in said
+        and "(max)" not in said
+    )
+    assert "no factor changed" in answer(deprived(), factors=[deprived()])[-1]
+    some = study({"deprived": {"err_goodness": 0.01}}, conditions=CONDITIONS, name="some")  # no more for sure
+    assert "no factor changed" in answer(deprived(), factors=[some])[-1]
+    blocks.courses["deprived"].found["err_goodness"][-1, 0] = np.nan
+    assert "networks are lost (max blocks)" in answer(deprived(), factors=[blocks])[-1]
 
 
 def test_networks_that_diverge_without_saturation_are_counted():

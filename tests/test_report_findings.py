@@ -1,5 +1,8 @@
 """What is planted in a study is found again, and what is not planted is not."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 from sleep_study import straight, study
@@ -32,6 +35,22 @@ def test_a_planted_change_is_found_with_its_interval(planted):
     assert found.effect.low <= 100 * 0.3 * 1000 / 1040 <= found.effect.high
     assert found.changed == 1 and found.family == "primary" and found.effect.up == 10
     assert found.verdict == "higher" and found.p < 0.05
+
+
+def test_another_results_file_changes_no_p(planted):
+    """p are adjusted within a file, so that a report on more of them does not hide what one of them shows."""
+    one, other = study(DEPRIVED), replace(study(name="other", seed=3), path=Path("other.h5"))
+    for key, found in contrasts(one, other).items():
+        assert key[0] == "other" or found.p == planted[key].p or np.isnan(found.p)
+
+
+def test_lives_are_compared_while_both_are_watched():
+    """Silence after the control's last probe tells nothing of a difference."""
+    population = study(preset="full", conditions=("development", "control", "deprived", "deprived_longer"))
+    rate = population.courses["deprived_longer"].found["rate"]
+    rate[-1] = 0.01 * rate[0]
+    lives = {(one.condition, one.event): one for one in Findings(measured(population)).survivals}
+    assert lives["deprived", "silent"].lost == 10 and np.isnan(lives["deprived", "silent"].p)
 
 
 def test_what_does_not_change_is_shown_to_be_equivalent(planted):

@@ -100,11 +100,20 @@ def test_a_life_that_goes_on_is_one_life():
     population = study(preset="full", conditions=("development", "control", "deprived", "deprived_longer"))
     longer = population.courses["deprived_longer"].found
     longer["rate"][:] = 0.5 * population.courses["deprived"].found["rate"][0]
-    longer["rate"][-1, 3] = 0.01
+    longer["rate"][-1, 3] = 0.06 * population.courses["deprived"].found["rate"][0, 3]  # 12 % of where it went on
     lives = Measured(population).silence
     assert "deprived_longer" not in lives and lives["deprived"].watched == 3000
     assert lives["deprived"].lost.tolist() == [subject == 3 for subject in range(10)]
     assert lives["deprived"].time[3] == 3000 and not lives["deprived"].by(1000).any()
+
+
+def test_what_only_has_the_name_of_going_on_does_not():
+    """recovered_longer sleeps after a longer deprivation: it is no more of recovered."""
+    conditions = ("development", "control", "deprived", "recovered", "deprived_longer", "recovered_longer")
+    population = study(preset="full", conditions=conditions)
+    assert population.going_on("recovered") == ["recovered"]
+    assert population.going_on("deprived") == ["deprived", "deprived_longer"]
+    assert Measured(population).silence["recovered"].watched == 20
 
 
 def test_every_outcome_has_its_own_words():

@@ -112,7 +112,7 @@ def test_signs_that_part_are_told_from_signs_that_go_together():
 def test_divergence_without_saturation_needs_both_signs():
     """Max diverges; that min falls silent is not known, so the prediction stays open."""
     conditions = ("development", "control", "frozen", "deprived", "deprived_linear")
-    loud, quiet = study(conditions=conditions), study(conditions=conditions, variant="min")
+    loud, quiet = (study(conditions=conditions, variant=sign, preset="full") for sign in ("max", "min"))
     loud.courses["deprived_linear"].found["err_goodness"][-2:] = np.nan
     loud.courses["deprived_linear"].found["fp_neg"][-2:] = np.nan
     assert JUDGES["H7"](findings(loud, quiet)).word == REFUTED  # min is stable
@@ -128,6 +128,22 @@ def test_silence_that_comes_late_is_told_and_does_not_count():
     quiet.courses["deprived_linear_longer"].found["rate"][-1] = 0.01
     judged = JUDGES["H7"](findings(quiet))
     assert judged.word == REFUTED and "0 of 10 fell silent, 0 diverged by 1000 updates, 10 by 3000" in judged.figures
+
+
+def test_what_was_watched_too_shortly_refutes_nothing():
+    """Two hundred updates of linear loss say nothing of a thousand."""
+    conditions = ("development", "control", "frozen", "deprived", "deprived_linear")
+    population = study(conditions=conditions, variant="min")
+    course = population.courses["deprived_linear"]
+    course.found["update"] = course.updates // 5
+    assert JUDGES["H7"](findings(population)).word == UNDECIDED
+
+
+def test_too_much_sleep_is_more_than_what_was_enough():
+    """H9 asks what sleep beyond recovery does: misses that recovery itself brought are none of it."""
+    enough = {"recovered": {"miss": 0.2}, "overslept": {"miss": 0.0}}
+    more = float(JUDGES["H9"](findings(study(enough))).figures.split("misses ")[1].split(" ")[0].replace("−", "-"))
+    assert abs(more) < 1
 
 
 def test_nothing_was_predicted_of_other_factors():
@@ -161,7 +177,7 @@ def test_plateaus_are_told_from_drift(rise, word):
     for name in sizes:
         one.studies[0].courses[name].phases[-2] = "sleep"  # the last end of wake
     judgement = JUDGES["H12"](findings(one.studies[0].population))
-    assert judgement.word == UNDECIDED and "only one end of wake" in judgement.figures
+    assert judgement.word == UNDECIDED and "fewer than two ends of wake" in judgement.figures
 
 
 def test_encoding_that_takes_twice_as_long_confirms_where_old_labels_are_kept():

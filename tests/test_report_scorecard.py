@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-from sleep_study import study
+from sleep_study import straight, study
 
 from cortexff.report.findings import Findings
 from cortexff.report.outcomes import Measured
 from cortexff.report.scorecard import ABSENT, MIMICS, NOT_TESTED, OPPOSITE, SIGNATURES, UNDECIDED, scorecard
+from cortexff.report.tables import of_scorecard
 
 CHANGES = {
     "deprived": {"fp_neg": 0.3, "rate": 0.1, "evoked_slope": -0.05, "criterion": -0.6, "sleep_drive": 0.4},
@@ -29,7 +30,7 @@ def card():
         (("S10", "and fall in sleep"), MIMICS),
         (("S15", "cortex is more excitable"), OPPOSITE),
         (("S14", "sensitivity falls"), ABSENT),
-        (("S3", "impairment grows linearly with time awake"), ABSENT),
+        (("S3", "impairment grows linearly, beyond a threshold or from the start"), ABSENT),
         (("S7", "less sleep than was lost suffices"), MIMICS),
         (("S7", "a deficit remains after recovery"), ABSENT),
         (("S17", "total deprivation is fatal (rats)"), ABSENT),
@@ -92,19 +93,19 @@ def test_most_networks_that_diverge_are_a_catastrophe():
     findings = Findings([Measured(population)])
     fatal = next(one for one, _ in scorecard(findings) if one.finding == "total deprivation is fatal (rats)")
     verdict = fatal.test(findings, findings.studies[0])
-    assert verdict.word == MIMICS and verdict.figures == "7 of 10 diverged, 0 fell silent"
+    assert verdict.word == MIMICS and verdict.figures == "7 of 10 diverged, 0 fell silent by 1000 updates"
 
 
 def test_a_critical_share_of_sleep_is_one_below_which_networks_are_lost():
     """All diverge with the least sleep and none with the most; where none does with any, there is no such share."""
     shares = ("chronic_1_linear", "chronic_16_linear", "chronic_64_linear")
     few = ("chronic_1", "chronic_4", "chronic_16")
-    population = study(conditions=("development", "control", "deprived", *few, *shares), preset="full")
+    population = study(conditions=("development", "control", "deprived", *few, *shares), preset="full", noise=0)
     population.courses["chronic_1_linear"].found["err_goodness"][-1] = 0.9
     verdicts = {(one.number, one.finding): of["max"] for one, of in scorecard(Findings([Measured(population)]))}
     assert verdicts["S5", "below a critical share of sleep, state diverges"].word == ABSENT
     found = verdicts["S5", "… with learning that never slows down"]
-    assert found.word == MIMICS and "10 of 10 with 1 of sleep to 64 awake" in found.figures
+    assert found.word == MIMICS and "10 of 10 lost with 1 of sleep to 64 awake" in found.figures
 
 
 def test_hallucinations_of_what_was_last_seen_are_told_by_an_odds_ratio():
@@ -122,3 +123,28 @@ def test_hallucinations_of_what_was_last_seen_are_told_by_an_odds_ratio():
     assert verdict.word == MIMICS and verdict.figures.startswith("odds ratio 3.0")
     usual["fp_by_label"] = np.repeat(found["fp_by_label"][-1:], len(usual["update"]), 0)
     assert seen.test(findings, findings.studies[0]).word == UNDECIDED  # that label always was the likeliest
+
+
+def test_a_share_of_sleep_with_which_networks_go_on_rising_is_no_end_of_it():
+    """All are lost with the least sleep, but with the most errors rise for sure; silence counts as loss."""
+    shares = ("chronic_1_linear", "chronic_16_linear", "chronic_64_linear")
+    changes = {"chronic_64_linear": {"err_goodness": 0.3}}
+    population = study(
+        changes, conditions=("development", "control", "deprived", *shares), preset="full", rise=straight
+    )
+    quiet = population.courses["chronic_1_linear"].found["rate"]
+    quiet[-1] = 0.01 * quiet[0]
+    test = next(one for one in SIGNATURES if one.number == "S5" and one.source == "–").test
+    verdict = test(Findings([Measured(population)]), Measured(population))
+    assert verdict.word == UNDECIDED and "10 of 10 lost with 1 of" in verdict.figures
+    assert verdict.figures.endswith("rising with 64 of sleep to 64 awake")
+    quiet[-1, :6] = quiet[0, :6]  # four of ten are no majority
+    assert "4 of 10 lost" in test(Findings([Measured(population)]), Measured(population)).figures
+
+
+def test_the_scorecard_has_the_first_populations_and_names_the_others():
+    """Of seven, six stand side by side."""
+    few = ("development", "control", "deprived")
+    findings = Findings([Measured(study(conditions=few, seed=n, name=f"max {n}")) for n in range(7)])
+    table = of_scorecard(findings)
+    assert "max 5" in table.columns and "max 6" not in table.columns and "Not here: max 6." in table.note

@@ -1,6 +1,7 @@
 """What areas would learn besides if error derivatives travelled: a control, and what Forward-Forward does without (§1).
 
-Here alone an area of a goodness is told how the areas above it would like it to change. Autograd carries it down.
+Each area keeps its goodness, and is told as well how the areas above it would like it to change. Autograd carries that
+down.
 """
 
 from __future__ import annotations
@@ -44,9 +45,8 @@ def derivatives_from_above(
         part: {name: array.detach().requires_grad_() for name, array in arrays.items()}
         for part, arrays in (("weights", state.weights), ("biases", state.biases))
     }
-    versions = len(is_positive)
     real = torch.tensor(is_positive, dtype=torch.float32, device=engine.device).view(-1, 1)
-    objective = torch.zeros((), device=engine.device, requires_grad=True)  # also where an area has none above it
+    objective = torch.zeros((), device=engine.device, requires_grad=True)  # also of a net with one area
     with torch.enable_grad():
         heard = {area: length_normalization(image.float()) for area, image in images.items()}
         for area in engine.areas:
@@ -65,7 +65,6 @@ def derivatives_from_above(
             told, seen = drives
             heard[area] = length_normalization(torch.relu(told))
             log_odds = engine.log_odds(area, engine.goodness(area, torch.relu(seen)))
-            log_odds = log_odds.expand(-1, -1, versions, -1)
             wrong = plasticity.residual(area, log_odds.detach(), real)
             objective = objective + (wrong * log_odds).sum()
     flat = [leaf for arrays in leaves.values() for leaf in arrays.values()]

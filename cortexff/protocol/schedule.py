@@ -192,10 +192,12 @@ class Protocol(Common):
             words = f"readout.steps {self.readout.steps} must lie within 1 to engine.steps {self.engine.steps}"
             raise Mistake(words, "readout", "steps")
         for name, stage in self.stages.items():
-            if self.plasticity_of(stage).gradient == "backpropagated" and self.engine.steps:
+            spiking = self.engine_of(stage).kind == "spiking"
+            if self.plasticity_of(stage).gradient == "backpropagated" and (self.engine.steps or spiking):
                 of = ("stages", name, "plasticity") if stage.plasticity.gradient is not None else ("plasticity",)
-                words = f"stage {name}: plasticity.gradient backpropagated is of feed-forward nets, but engine.steps is"
-                raise Mistake(f"{words} {self.engine.steps}: give 0, or another gradient", *of, "gradient")
+                found = "engine.kind is spiking" if spiking else f"engine.steps is {self.engine.steps}: give 0"
+                words = f"stage {name}: plasticity.gradient backpropagated is of feed-forward rates, but {found}"
+                raise Mistake(f"{words}, or give another gradient", *of, "gradient")
         negatives, labels = self.stimuli.negatives, self.stimuli.labels
         if negatives == "none":
             raise Mistake("stimuli.negatives none needs engine.learning backprop: give hybrids", "stimuli", "negatives")

@@ -27,7 +27,7 @@ from cortexff.report.words import UNKNOWN, number
 FOLDER = Path("results") / "sleep"
 # The main run, and that of a net with both signs of goodness; the others are in the report.
 DEPRIVATION = ("sleep_deprivation_full.h5", "sleep_deprivation_full_mixed.h5")
-FACTORS = ("sleep_deprivation_full_feedforward.h5", "sleep_deprivation_full_factors.h5")  # as they are, and changed
+FEEDFORWARD, FACTORS = "sleep_deprivation_full_feedforward.h5", "sleep_deprivation_full_factors.h5"
 SEPARATION, WIDER = "separated_phases_default.h5", "separated_phases_full.h5"
 NEEDED = (
     "development",
@@ -63,14 +63,16 @@ def markdown(folder: Path = FOLDER) -> str:
             "**If the negative phase is eliminated for a while, do the effects mimic those of sleep deprivation?**"
         )
         # Each read by itself, so that populations go by their variant's name.
-        factors = [folder / name for name in FACTORS if (folder / name).is_file()]
-        studies, changed = (measured([one for path in paths for one in read([path])]) for paths in (files, factors))
+        usual, factors = ([path] if (path := folder / name).is_file() else [] for name in (FEEDFORWARD, FACTORS))
+        studies, unchanged, changed = (
+            measured([one for path in paths for one in read([path])]) for paths in (files, usual, factors)
+        )
         parts.append(" ".join(of_deprivation(studies, changed)))
         parts.append("Change by deprivation, within subjects [95 % interval]:")
         parts.append(_across(studies))
         if changed:
-            parts.append("The same in feed-forward nets, and with one thing changed in them:")
-            parts.append(_down(changed))
+            parts.append("The same in feed-forward nets, and with one factor changed in them:")
+            parts.append(_down(unchanged | changed))
     return "\n\n".join(parts)
 
 
@@ -238,7 +240,7 @@ def measured(populations: Sequence[Population]) -> dict[str, Measured]:
 def of_deprivation(studies: Mapping[str, Measured], factors: Mapping[str, Measured] | None = None) -> Iterator[str]:
     """Five sentences on what a missing negative phase does; figures stand in the order of the populations.
 
-    factors  populations in which one thing is changed, after those in which nothing is
+    factors  populations in which one thing is changed
     """
     yield _hallucinations(studies)
     yield _criterion(studies)
@@ -322,15 +324,17 @@ def _what_changes_it(studies: Mapping[str, Measured], factors: Mapping[str, Meas
             silent = (quiet.lost & ~loud.lost).sum()
             linear.append(f"{loud.lost.sum()} of {loud.lost.size} networks diverge and {silent} fall silent ({name})")
     said = f"What would change the answer: where learning never slows down {_list(linear) or 'nothing is known'}; "
-    worse = [
-        f"{number(change.mean, 1, True)} ({_in_words(name)})"
-        for name, one in factors.items()
-        if (change := _change(one, "err_goodness")) is not None and change.low > (OUTCOMES["err_goodness"].margin or 0)
-    ]
+    worse = []
+    for name, one in factors.items():
+        change = _change(one, "err_goodness")
+        if change is None:
+            worse.append(f"networks are lost ({_in_words(name)})")
+        elif change.low > (OUTCOMES["err_goodness"].margin or 0):
+            worse.append(f"{number(change.mean, 1, True)} ({_in_words(name)})")
     if worse:
-        said += f"the error rises by more than a point: {_list(worse)}; "
+        said += f"with one factor changed deprivation raises the error by more than a point: {_list(worse)}; "
     elif factors:
-        said += "no factor costs a point of error; "
+        said += "with no factor changed is a rise of the error by more than a point shown; "
     return f"{said}wider and deeper nets, and harder images, were not tried."
 
 

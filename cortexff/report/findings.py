@@ -171,7 +171,8 @@ class Survival:
     """How many networks of a condition diverge or fall silent, and when.
 
     median  updates that half of the subjects last; NaN where more do to the end
-    p       of the log-rank test against the control; NaN where there is none
+    p       of the log-rank test against the control, over the time that both were watched; NaN where nothing happens
+            in that
     """
 
     population: str
@@ -235,7 +236,7 @@ class Findings:
         return next((r for r in self.recoveries if (r.population, r.condition, r.outcome) == key), None)
 
     def only(self, names: Sequence[str]) -> Findings:
-        """The part that is about some populations; p stay adjusted over all."""
+        """The part that is about some populations; p stay as they were adjusted."""
         part = Findings([one for one in self.studies if one.name in names])
         for kind in ("contrasts", "responses", "process", "needs", "recoveries", "survivals"):
             part.__dict__[kind] = [one for one in getattr(self, kind) if one.population in names]
@@ -291,10 +292,13 @@ def dose(population: Population, condition: str, probe: int = -1) -> Dose:
 
 
 def contrasts(studies: Sequence[Measured]) -> list[Contrast]:
-    """Every outcome of every condition against its references; p adjusted over all populations that are given."""
+    """Every outcome of every condition against its references; p adjusted over the populations of a results file."""
     found = [contrast for measured in studies for contrast in _contrasts(measured)]
-    for family, adjust in (("primary", holm), ("secondary", benjamini_hochberg)):
-        members = [place for place, one in enumerate(found) if one.family == family]
+    file_of = {measured.name: measured.population.path for measured in studies}
+    families = dict.fromkeys((file_of[one.population], one.family) for one in found)
+    for file, family in families:
+        adjust = {"primary": holm, "secondary": benjamini_hochberg}[family]
+        members = [place for place, one in enumerate(found) if (file_of[one.population], one.family) == (file, family)]
         adjusted = adjust(np.array([found[place].p for place in members]))
         for place, p in zip(members, adjusted, strict=True):
             found[place] = replace(found[place], p=float(p))
@@ -447,7 +451,10 @@ def survivals(studies: Sequence[Measured]) -> list[Survival]:
                     continue  # newborns know nothing
                 p = float("nan")
                 if control is not None and condition != CONTROL:
-                    p = log_rank_p(one.time, one.lost, control.time, control.lost)
+                    both = min(one.watched, control.watched)
+                    until = [(np.minimum(life.time, both), life.by(both)) for life in (one, control)]
+                    if any(lost.any() for _, lost in until):
+                        p = log_rank_p(*until[0], *until[1])
                 about = (measured.name, measured.sign, condition, event, one.lost.size, int(one.lost.sum()))
                 found.append(Survival(*about, one.median, one.watched, p))
     return found

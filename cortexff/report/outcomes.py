@@ -231,7 +231,7 @@ class Measured:
     @cached_property
     def divergence(self) -> dict[str, Lifetimes]:
         """Condition → until values are not finite, error reaches 80 % or goodness a million thresholds."""
-        return self._lifetimes(self._diverged)
+        return self._lifetimes(lambda course, first: self._diverged(course))
 
     @cached_property
     def silence(self) -> dict[str, Lifetimes]:
@@ -263,7 +263,7 @@ class Measured:
             lives[condition] = Lifetimes(time, lost, int(updates[-1]))
         return lives
 
-    def _diverged(self, course: Course, first: Course) -> np.ndarray:
+    def _diverged(self, course: Course) -> np.ndarray:
         lost = np.stack([~sane(course, probe) for probe in range(len(course.updates))])
         with np.errstate(invalid="ignore"):
             if "err_goodness" in course.found:

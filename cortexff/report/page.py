@@ -129,7 +129,7 @@ def summary(findings: Findings, judged: Sequence[predictions.Row]) -> str:
             said.append(f"In {one.name}, {slept} updates of sleep took {share} of the excess of hallucinations away.")
     card = [verdict for _, of in scorecard.scorecard(findings.abreast) for verdict in of.values()]
     counts = ", ".join(f"{sum(v.word == word for v in card)} {word}" for word in WORDS)
-    said.append(f"Of the signatures of sleep loss, counted in each population, these many are: {counts}.")
+    said.append(f"Of the signatures of sleep loss, counted in each population of the scorecard, are: {counts}.")
     if judged:
         counts = ", ".join(f"{sum(row.judgement.word == word for row in judged)} {word}" for word in PREDICTED)
         said.append(f"Of the predictions, counted in each run: {counts}.")
@@ -182,7 +182,7 @@ def _figures(content: Content) -> str:
         more = _count(len(others), "more population")
         said = [
             f"Side by side stand {', '.join(first)}; {more} ({', '.join(others)}) are in the figure that has a row for "
-            "each, and in the tables but for the scorecard."
+            "each, and in the comparisons."
         ]
     return _paragraphs(said) + "".join(map(_figure, content.pictures))
 

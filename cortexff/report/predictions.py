@@ -22,7 +22,15 @@ from cortexff.description import parse, read_text
 from cortexff.errors import CortexffError
 from cortexff.report.findings import CONTROL, DEPRIVED, Contrast, Findings, awake, need_exponent, share_removed
 from cortexff.report.outcomes import Measured
-from cortexff.report.scorecard import DECISIVE, LEAST_SUBJECTS, last_awake, new_labels, odds_of_last_seen, retrieval
+from cortexff.report.scorecard import (
+    DECISIVE,
+    LEAST_SUBJECTS,
+    drift,
+    last_awake,
+    new_labels,
+    odds_of_last_seen,
+    retrieval,
+)
 from cortexff.report.words import estimate, number
 from cortexff.resources import PREREGISTRATION, find
 
@@ -87,12 +95,13 @@ def preregistration(path: Path | None = None) -> Preregistration | None:
 def judge(findings: Findings, registered: Preregistration) -> list[Row]:
     """Every prediction, judged for each results file; one that nothing here can judge is not tested.
 
-    Nothing was predicted of files whose populations differ in more than the sign of goodness.
+    Nothing was predicted of other protocols, or of files whose populations differ in more than the sign of goodness.
     """
     rows = []
     for file, names in files(findings.studies).items():
         part = findings.only(names)
-        if any(set(study.population.protocol.variants) - SIGNS for study in part.studies):
+        one = part.studies[0].population
+        if one.about.get("protocol_name") != PROTOCOL or set(one.protocol.variants) - SIGNS:
             continue
         for one in registered.predictions:
             judgement = JUDGES.get(one["id"], lambda part: NONE)(part)
@@ -105,14 +114,17 @@ def judge(findings: Findings, registered: Preregistration) -> list[Row]:
 
 
 def files(studies: Sequence[Measured]) -> dict[str, list[str]]:
-    """The populations of each results file, by its preset, or its path where presets repeat."""
+    """The populations of each results file, by its preset; where presets repeat, by protocol or else by path."""
     groups: dict[Path, list[Measured]] = {}
     for one in studies:
         groups.setdefault(one.population.path, []).append(one)
-    presets = [str(group[0].population.about.get("preset", "")) for group in groups.values()]
+    about = [group[0].population.about for group in groups.values()]
+    presets = [str(one.get("preset", "")) for one in about]
+    protocols = [f"{one.get('protocol_name', '')} {preset}" for one, preset in zip(about, presets, strict=True)]
     named = {}
-    for preset, (path, group) in zip(presets, groups.items(), strict=True):
-        named[preset if presets.count(preset) == 1 else str(path)] = [one.name for one in group]
+    for preset, protocol, (path, group) in zip(presets, protocols, groups.items(), strict=True):
+        unique = [name for name, all_of in ((preset, presets), (protocol, protocols)) if all_of.count(name) == 1]
+        named[unique[0] if unique else str(path)] = [one.name for one in group]
     return named
 
 
@@ -253,7 +265,8 @@ def without_saturation(findings: Findings, one: Measured) -> Judgement:
     figures = f"{lost.sum()} of {lost.size} {what} by {min(LINEAR_BY, found.watched)} updates"
     if found.watched > LINEAR_BY:
         figures += f", {found.lost.sum()} by {found.watched}"
-    return Judgement(_word(lost.mean() >= 0.9, stable.mean() >= 0.5), figures)
+    refuted = stable.mean() >= 0.5 and found.watched >= LINEAR_BY
+    return Judgement(_word(lost.mean() >= 0.9, bool(refuted)), figures)
 
 
 def need_grows_slowly(findings: Findings, one: Measured) -> Judgement:
@@ -281,7 +294,7 @@ def _in_some(found: Interval | None, digits: int, total: int) -> str:
 
 
 def too_much_sleep(findings: Findings, one: Measured) -> Judgement:
-    """H9: too much sleep makes subjects miss real data."""
+    """H9: too much sleep makes subjects miss real data: more than enough of it does, which ended with ``recovered``."""
     missed, before = one.value("overslept", "miss"), one.value("recovered", "miss")
     if why := _open(missed, before):
         return why
@@ -322,31 +335,23 @@ def earlier_dreams(findings: Findings, one: Measured) -> Judgement:
 def plateaus(findings: Findings, one: Measured) -> Judgement:
     """H12: subjects who sleep too little settle at a level that depends on how little.
 
-    Slopes are of the ends of wake that were probed in the last half. Where those are fewer than two, the last two are
-    told, and decide nothing.
+    Slopes are of the ends of wake that were probed in the last half; where those are fewer than two, nothing is
+    decided.
     """
-    levels, slopes, early = [], {}, False
+    levels, slopes = [], {}
     for condition in CHRONIC:
         level = last_awake(one, condition)
         if why := _open(level):
             return why
         levels.append(level)
-        course = one.courses[condition]
-        awake_at = [place for place, phase in enumerate(course.phases) if phase == "wake"]
-        late = [place for place in awake_at if 2 * course.updates[place] >= course.updates[-1]]
-        early |= len(late) < 2
-        late = late if len(late) > 1 else awake_at[-2:]
-        if len(late) < 2:
-            return NONE
-        values = np.stack([one.value(condition, "fp_neg", place) for place in late])
-        slopes[condition] = bca_interval(np.polyfit(course.updates[late] / 1000, values, 1)[0])
+        slopes[condition] = drift(one, condition, "fp_neg")
     ordered = all(bca_interval(more - less).low > 0 for more, less in itertools.pairwise(levels))
+    told = f"levels {', '.join(number(float(level.mean()), 1) for level in levels)} %"
+    if None in slopes.values():
+        return Judgement(UNDECIDED, f"{told}; of the last half of the cycles fewer than two ends of wake were probed")
     figures = ", ".join(f"{name} {estimate(one, 1, True)} points per 1000 updates" for name, one in slopes.items())
-    figures += f"; levels {', '.join(number(float(level.mean()), 1) for level in levels)} %"
-    if early:
-        return Judgement(UNDECIDED, f"{figures}; of the last half of the cycles only one end of wake was probed")
     rising = any(one.low > 0 for one in slopes.values())
-    return Judgement(_word(ordered and not rising, rising), figures)
+    return Judgement(_word(ordered and not rising, rising), f"{figures}; {told}")
 
 
 def encoding_suffers(findings: Findings, one: Measured) -> Judgement:

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cortexff.analysis.statistics import ALPHA, effect
+from cortexff.analysis.statistics import ALPHA, Interval, bca_interval, effect
 from cortexff.report.findings import CONTROL, DEPRIVED, Contrast, Findings, dose, known_interval
 from cortexff.report.outcomes import BEFORE, OUTCOMES, Measured
 from cortexff.report.words import estimate, number, p_value
 
 MIMICS, OPPOSITE, ABSENT, UNDECIDED, NOT_TESTED = "mimics", "opposite", "absent", "undecided", "not tested"
+LINEAR = ("linear", "threshold_linear")  # people's lapses grow in a line beyond some 16 h
 DECISIVE = 6.0  # difference of AICc beyond which a law is out of the question
 LEAST_SUBJECTS = 6  # as the sign-flip test needs for p < 0.05; a bootstrap of fewer says little
 HALF = 0.5  # of the subjects: what becomes of them is what becomes of the population
@@ -117,18 +118,35 @@ def _linear_dose_response(findings: Findings, one: Measured) -> Verdict:
     found = next((r for r in findings.responses if (r.population, r.outcome) == (one.name, "fp_neg")), None)
     if found is None or found.winner is None:
         return NONE
-    share = found.comparison.frequency[found.winner]
+    share, fits = found.comparison.frequency[found.winner], found.comparison.mean
+    behind = min(fits[law].aicc for law in LINEAR) - fits[found.winner].aicc
     figures = f"best: {found.winner} ({share:.0%} of resamples), ΔAICc of the line {number(found.against_linear, 1)}"
-    if found.winner == "linear":
+    if found.winner in LINEAR:
         return Verdict(MIMICS, figures)
-    return Verdict(ABSENT if found.against_linear > DECISIVE else UNDECIDED, figures)
+    return Verdict(ABSENT if behind > DECISIVE else UNDECIDED, figures)
+
+
+def ends_of_wake(measured: Measured, condition: str) -> list[int]:
+    """The probes at the end of wake of a condition in which wake and sleep take turns."""
+    return [place for place, phase in enumerate(measured.courses[condition].phases) if phase == "wake"]
+
+
+def drift(measured: Measured, condition: str, outcome: str) -> Interval | None:
+    """Change per 1000 updates from end to end of wake, over the last half of a condition; None where fewer than two
+    were probed in that."""
+    updates = measured.courses[condition].updates
+    late = [place for place in ends_of_wake(measured, condition) if 2 * updates[place] >= updates[-1]]
+    if len(late) < 2:
+        return None
+    values = np.stack([measured.value(condition, outcome, place) for place in late])
+    return bca_interval(np.polyfit(updates[late] / 1000, values, 1)[0])
 
 
 def last_awake(measured: Measured, condition: str, outcome: str = "fp_neg") -> np.ndarray | None:
     """An outcome at the last probe after wake of a condition in which wake and sleep take turns, (subjects,)."""
     if not measured.has(condition):
         return None
-    awake = [place for place, phase in enumerate(measured.courses[condition].phases) if phase == "wake"]
+    awake = ends_of_wake(measured, condition)
     return measured.value(condition, outcome, awake[-1]) if awake else None
 
 
@@ -254,7 +272,8 @@ def _dies(condition: str) -> Test:
             return NONE
         lost = one.divergence[condition].lost
         silent = one.silence[condition].lost if condition in one.silence else np.zeros_like(lost)
-        figures = f"{lost.sum()} of {lost.size} diverged, {silent.sum()} fell silent"
+        watched = one.divergence[condition].watched
+        figures = f"{lost.sum()} of {lost.size} diverged, {silent.sum()} fell silent by {watched} updates"
         ended = (lost | silent).mean()
         return Verdict(MIMICS if ended > HALF else ABSENT if ended == 0 else UNDECIDED, figures)
 
@@ -262,21 +281,27 @@ def _dies(condition: str) -> Test:
 
 
 def _bifurcates(*conditions: str) -> Test:
-    """Whether networks are lost with the least share of sleep, of several that rise, and none is with the greatest."""
+    """Whether networks are lost with the least share of sleep and settle with the greatest, of some that rise.
+
+    They settle where none diverges or falls silent, and neither hallucinations nor errors rise for sure from one end of
+    wake to the next over the last half.
+    """
 
     def test(findings: Findings, one: Measured) -> Verdict:
         if not one.has(*conditions):
             return NONE
-        ended, told = [], []
+        lost, rising, told = [], [], []
         for condition in conditions:
-            lost = one.divergence[condition].lost | one.silence[condition].lost
+            gone = one.divergence[condition].lost | one.silence[condition].lost
+            slopes = [] if gone.any() else [drift(one, condition, name) for name in ("fp_neg", "err_goodness")]
+            lost.append(gone.mean())
+            rising.append(any(slope is None or slope.low > 0 for slope in slopes))
             cycle = one.population.protocol.stages[one.population.protocol.conditions[condition].stages[-1]].cycle
-            ended.append(lost.mean())
-            told.append(f"{lost.sum()} of {lost.size} with {cycle.sleep} of sleep to {cycle.wake} awake")
-        figures = f"diverged or fell silent: {', '.join(told)}"
-        if not any(ended):
-            return Verdict(ABSENT, figures)
-        return Verdict(MIMICS if ended[0] > HALF and not ended[-1] else UNDECIDED, figures)
+            fate = f"{gone.sum()} of {gone.size} lost" if gone.any() else "rising" if rising[-1] else "settled"
+            told.append(f"{fate} with {cycle.sleep} of sleep to {cycle.wake} awake")
+        settled = [not gone and not up for gone, up in zip(lost, rising, strict=True)]
+        word = MIMICS if lost[0] > HALF and settled[-1] else ABSENT if all(settled) else UNDECIDED
+        return Verdict(word, ", ".join(told))
 
     return test
 
@@ -345,7 +370,7 @@ SIGNATURES: Sequence[Signature] = (
     Signature("S2", "the slow tail grows", "Raison 2025", "ex-Gaussian τ, absolute bound", _change("tau_absolute", 1)),
     Signature(
         "S3",
-        "impairment grows linearly with time awake",
+        "impairment grows linearly, beyond a threshold or from the start",
         "Van Dongen 2003",
         "hallucination rate",
         _linear_dose_response,

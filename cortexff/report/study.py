@@ -114,9 +114,10 @@ class Population:
         return line
 
     def going_on(self, condition: str) -> list[str]:
-        """A condition, and the one that goes on with it for longer where there is one (NAME_longer)."""
+        """A condition, and where there is one NAME_longer, which begins at its end and goes on with it."""
         longer = f"{condition}_longer"
-        return [condition, longer] if longer in self.courses and condition in self.courses else [condition]
+        goes_on = longer in self.courses and self.protocol.conditions[longer].start == condition
+        return [condition, longer] if goes_on else [condition]
 
 
 def read(paths: Sequence[str | Path]) -> list[Population]:

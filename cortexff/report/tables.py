@@ -22,6 +22,7 @@ from cortexff.report.findings import (
     need_exponent,
 )
 from cortexff.report.outcomes import BOUNDS, OUTCOMES, Measured
+from cortexff.report.study import ABREAST
 from cortexff.report.words import estimate, number, p_value
 
 PEOPLE = {"wake": 18.2, "sleep": 4.2}  # hours (Daan et al. 1984)
@@ -78,6 +79,8 @@ def cells(found: Interval | Effect | None, digits: int = 2, signed: bool = False
 
 def of_scorecard(findings: Findings) -> Table:
     """What sleep loss does to people and animals, beside what its model does to networks."""
+    more = [one.name for one in findings.studies[ABREAST:]]
+    left_out = f" Not here: {', '.join(more)}." if more else ""
     findings = findings.abreast
     missing = {"max", "min", "mixed"} - {one.sign for one in findings.studies}
     names = [*(one.name for one in findings.studies), *sorted(missing)]
@@ -91,6 +94,7 @@ def of_scorecard(findings: Findings) -> Table:
         "mimics: as in people or animals; opposite: the other way round; absent: a change that would matter is ruled"
         " out; undecided: neither is shown. Deprived against control unless said otherwise; change within subjects"
         " [95 % interval], d_z in its own standard deviations."
+        f" A sign that no population has is not tested.{left_out}"
     )
     columns = ["id", "in people and animals", "found by", "stands for it here", *heads]
     return Table("scorecard", "Does deprivation of the negative phase mimic sleep loss?", note, columns, rows)
@@ -115,6 +119,7 @@ def of_predictions(rows: Sequence[predictions.Row]) -> Table:
     note = (
         "Wording and prior probability are those of the preregistration. A threshold of a mean counts as passed where"
         f" its whole 95 % interval lies beyond it; fewer than {scorecard.LEAST_SUBJECTS} subjects decide nothing."
+        " Nothing was predicted of runs that are not here."
     )
     return Table("predictions", "What was predicted", note, columns, found)
 
@@ -172,10 +177,10 @@ def of_contrasts(
             ]
         )
     note = (
-        "Change within subjects with its 95 % BCa interval; p of a sign-flip test, adjusted: primary outcomes by Holm"
-        " over all populations, all others by Benjamini and Hochberg; higher, lower, diverged: subjects; p of"
-        " equivalence: of two one-sided tests against the margin (1 point of error, 0.2 of d′, else half a standard"
-        " deviation)."
+        "Change within subjects with its 95 % BCa interval; p of a sign-flip test, adjusted over the populations of a"
+        " results file: primary outcomes by Holm, all others by Benjamini and Hochberg; higher, lower, diverged:"
+        " subjects; p of equivalence: of two one-sided tests against the margin (1 point of error, 0.2 of d′, else half"
+        " a standard deviation)."
     )
     return Table(stem, title, note, [*CONTRAST_COLUMNS, *extra], rows)
 
@@ -384,7 +389,7 @@ def of_survivals(findings: Findings) -> Table:
     ]
     note = (
         "Diverged: values not finite, error of 80 % or more, or goodness a million times its threshold; silent: mean"
-        " rate below a tenth of what it was. Kaplan-Meier; p against the control, as if the subjects were others."
+        " rate below a tenth of what it was. Kaplan-Meier; p against the control while both were watched, unpaired."
         " Conditions without such networks are left out, but for the main ones."
     )
     return Table("survival", "How many networks last", note, columns, rows)

@@ -148,7 +148,8 @@ def controls(populations: Sequence[Population]) -> Figure | None:
         axes.set_xlabel(label)
         _symmetric(axes, least)
     panels[0].set_yticklabels([words(condition) for condition in conditions])
-    note = f"{MARKS} Change within subjects against the control at as many updates, or its last. Axes: linear near 0."
+    note = f"{MARKS} Change within subjects against the control at as many updates, or its last. Axes: linear near 0,"
+    note += " logarithmic beyond."
     return finish(figure, legend_of(populations), note, lost_in(populations, conditions))
 
 
@@ -163,7 +164,8 @@ def everyone(populations: Sequence[Population]) -> Figure | None:
     for axes, (name, (label, least)) in zip(panels, outcomes.items(), strict=True):
         for place, population in enumerate(populations):
             change = against_control(population, "deprived", name)
-            draw_dot(axes, -place, change[np.isfinite(change)], SIGN_COLOURS[population.sign], "o")
+            if np.isfinite(change).all():  # else it was not measured, or networks are lost
+                draw_dot(axes, -place, change, SIGN_COLOURS[population.sign], "o")
         axes.axvline(0, color=GREY, linewidth=0.6, zorder=0)
         axes.set_xlabel(label)
         axes.grid(axis="y", color="#eeeeee", linewidth=0.5)
@@ -173,14 +175,15 @@ def everyone(populations: Sequence[Population]) -> Figure | None:
     panels[0].set_ylim(0.6 - len(populations), 0.6)
     there = [sign for sign in SIGN_COLOURS if sign in [p.sign for p in populations]]
     handles = [bold(f"{sign} goodness", SIGN_COLOURS[sign], linestyle="") for sign in there]
-    note = f"{MARKS} Change within subjects against the control at as many updates. Axes: linear near 0."
+    note = f"{MARKS} Change within subjects against the control at as many updates. Axes: linear near 0, logarithmic"
+    note += " beyond; no dot where networks are lost, or it was not measured."
     return finish(figure, handles, note, lost_in(populations, ["control", "deprived"], "not drawn"))
 
 
 def _symmetric(axes: Axes, least: float) -> None:
     low, high = axes.get_xlim()
     axes.set_xscale("symlog", linthresh=least, linscale=0.7)
-    powers = [least * 10**power for power in range(6)]
+    powers = [least * lead * 10**power for power in range(6) for lead in (1, 3)]
     ticks = [*(-tick for tick in reversed(powers) if tick <= max(-low, least)), 0.0]
     ticks += [tick for tick in powers if tick <= max(high, least)]
     axes.set_xticks(ticks, labels=[f"{tick:+g}".replace("-", "−") if tick else "0" for tick in ticks])

@@ -250,8 +250,9 @@ def chronic(populations: Sequence[Population]) -> Figure | None:
                 draw_curve(axes, updates[1:] / wake, values[1:], VERMILION)
                 before = interval_of(values[0]).mean
                 axes.axhline(before, color=GREY, linewidth=0.9, linestyle="--")
-            axes.set_xlim(0, 1.02 * max((course_end(population, name) for name in cycles(population, kind)), default=1))
-        column[-1].set_xlabel(f"Cycle of {wake} updates awake")
+            axes.set_xlim(0, 1.02 * max((cycles_of(population, name) for name in cycles(population, kind)), default=1))
+        awake_for = dict.fromkeys(wake for _, wake in cycles(population, None).values())
+        column[-1].set_xlabel(f"Cycle of {' or '.join(map(str, awake_for))} updates awake")
     same_height(panels[0], from_zero=True)
     panels[0, 0].set_ylabel(AXIS["fp_neg"])
     if linear:
@@ -264,7 +265,7 @@ def chronic(populations: Sequence[Population]) -> Figure | None:
     return finish(figure, handles, f"{READING} At the end of wake.", lost_in(populations, conditions))
 
 
-def course_end(population: Population, condition: str) -> int:
+def cycles_of(population: Population, condition: str) -> int:
     """Cycles that a condition has."""
     sleep, wake = cycles(population, None)[condition]
     return int(population.courses[condition].updates[-1]) // (sleep + wake)
