@@ -28,11 +28,11 @@ METRICS = {"err_goodness": 1, "fp_neg": 1, "dprime": -1}  # name → whether hig
 MOMENTS = "wake", "sleep", "averaged"  # end of the last wake, of the last sleep; weights averaged over the last cycle
 MARGIN, FAILURE = 0.01, 0.02  # of error: a smaller change is tolerated, a larger one for sure is a failure
 LEGEND = (
-    "c: updates of wake, and of sleep, in a turn (B); lr: learning rate; ga: share of the averaged gradient that is kept"
-    " (τ = 1 / (1 - ga) updates); wake, sleep: at the end of the last one; averaged: weights averaged over the last cycle;"
-    " control fails: learning from both at once does harm too; k_cm: shift of the goodness of everything by an update of"
-    " one phase, in units of the difference between real and wrong; worst inside: share of resamples in which neither the"
-    " shortest nor the longest average is the worst"
+    "c: updates of wake, and of sleep, in a turn (B); lr: learning rate; ga: share of the averaged gradient that is"
+    " kept (τ = 1 / (1 - ga) updates); wake, sleep: at the end of the last one; averaged: weights averaged over the"
+    " last cycle; control fails: learning from both at once does harm too; k_cm: shift of the goodness of everything by"
+    " an update of one phase, in units of the difference between real and wrong; worst inside: share of resamples in which"
+    " neither the shortest nor the longest average is the worst"
 )
 ENOUGH = 6  # subjects: fewer cannot be significant
 RESAMPLES, SEED = 1000, 0  # of subjects; the same data always give the same shares
@@ -318,7 +318,8 @@ def lines(path: str | Path) -> Iterator[str]:
             yield f"{'cell':<{wide}}{'wake':>24}{'sleep':>24}{'averaged':>24}{'d′ averaged':>24}  verdict"
             for cell in found:
                 errors = "".join(f"{_words(cell.change(moment=moment), 100):>24}" for moment in MOMENTS)
-                yield f"{cell.condition:<{wide}}{errors}{_words(cell.change('dprime')):>24}  {cell.verdict}{'' if cell.cycles > 1 else ' (one cycle)'}"
+                told = f"{_words(cell.change('dprime')):>24}  {cell.verdict}{'' if cell.cycles > 1 else ' (one cycle)'}"
+                yield f"{cell.condition:<{wide}}{errors}{told}"
             steps = common_mode_steps(file, variant)
             for rate, step in steps.items():
                 yield f"k_cm at learning rate {rate:g}: {_interval(step)}"

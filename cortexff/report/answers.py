@@ -28,6 +28,7 @@ FOLDER = Path("results") / "sleep"
 # The main run, and that of a net with both signs of goodness; the others are in the report.
 DEPRIVATION = ("sleep_deprivation_full.h5", "sleep_deprivation_full_mixed.h5")
 FEEDFORWARD, FACTORS = "sleep_deprivation_full_feedforward.h5", "sleep_deprivation_full_factors.h5"
+HYBRIDS = "sleep_without_labels_full.h5"
 SEPARATION, WIDER = "separated_phases_default.h5", "separated_phases_full.h5"
 NEEDED = (
     "development",
@@ -45,7 +46,7 @@ SLOWING = ("logarithmic", "saturating", "hill")  # laws of what grows ever more 
 PHYSIOLOGY = ("rate", "evoked_slope", "energy")
 IN_TABLE = {  # outcome → what deprivation is compared with
     **dict.fromkeys(("fp_neg", "criterion", "dprime", "err_goodness"), CONTROL),
-    **dict.fromkeys(("lapse_absolute", "false_start_absolute"), BEFORE),
+    **dict.fromkeys(("lapse_absolute", "lapse_normalized", "false_start_absolute"), BEFORE),
     **dict.fromkeys(("rate", "evoked_slope", "energy"), CONTROL),
 }
 OF_FACTORS = ("fp_neg", "criterion", "dprime", "err_goodness")
@@ -63,12 +64,13 @@ def markdown(folder: Path = FOLDER) -> str:
             "**If the negative phase is eliminated for a while, do the effects mimic those of sleep deprivation?**"
         )
         # Each read by itself, so that populations go by their variant's name.
-        usual, factors = ([path] if (path := folder / name).is_file() else [] for name in (FEEDFORWARD, FACTORS))
-        studies, unchanged, changed = (
-            measured([one for path in paths for one in read([path])]) for paths in (files, usual, factors)
+        others = ([path] if (path := folder / name).is_file() else [] for name in (FEEDFORWARD, FACTORS, HYBRIDS))
+        studies, unchanged, changed, hybrids = (
+            measured([one for path in paths for one in read([path])]) for paths in (files, *others)
         )
+        changed |= {f"{name}_without_labels": one for name, one in hybrids.items()}
         parts.append(" ".join(of_deprivation(studies, changed)))
-        parts.append("Change by deprivation, within subjects [95 % interval]:")
+        parts.append("What deprivation changes, within subjects [95 % interval]:")
         parts.append(_across(studies))
         if changed:
             parts.append("The same in feed-forward nets, and with one factor changed in them:")
@@ -284,21 +286,26 @@ def _criterion(studies: Mapping[str, Measured]) -> str:
 
 
 def _signs_of_sleep_loss(studies: Mapping[str, Measured]) -> str:
-    lapses = [_change(one, "lapse_absolute", BEFORE) for one in studies.values()]
-    rise = [_change(one, "fp_neg") for one in studies.values()]
-    lead = "People lapse early and hallucinate late"
-    if None not in lapses and None not in rise:
-        other = all(change.low > 0 for change in rise) and not any(change.low > 0 for change in lapses)
-        lead = "It is not as in people, who lapse early and hallucinate late" if other else lead
+    changes = {
+        bound: [_change(one, f"lapse_{bound}") for one in studies.values()] for bound in ("absolute", "normalized")
+    }
+    rises = {bound: None not in some and all(one.low > 0 for one in some) for bound, some in changes.items()}
+    if all(rises.values()):
+        lead = "As in people, who lapse early and hallucinate late, lapses rise"
+    elif any(rises.values()):
+        lead = "Whether lapses rise, as they do in people long before hallucinations, hangs on the observer"
+    else:
+        lead = "People lapse early and hallucinate late; here no rise of lapses is shown"
     up = [
         name
         for name, one in studies.items()
         if all((change := _change(one, outcome)) is not None and change.low > 0 for outcome in PHYSIOLOGY)
     ]
     return (
-        f"{lead}: here lapses change by {_each(studies, 'lapse_absolute')} points and false starts by "
-        f"{_each(studies, 'false_start_absolute')}; activity, its evoked slope and energy all rise, as in "
-        f"sleep-deprived cortex, in {_list(up) or 'no population'}."
+        f"{lead}: against the time before they change by {_each(studies, 'lapse_absolute')} points where the bound of "
+        f"evidence stays, and by {_each(studies, 'lapse_normalized')} where it adapts to noise, and false starts by "
+        f"{_each(studies, 'false_start_absolute')} where it stays; activity, its evoked slope and energy all rise, as "
+        f"in sleep-deprived cortex, in {_list(up) or 'no population'}."
     )
 
 
@@ -327,6 +334,8 @@ def _what_changes_it(studies: Mapping[str, Measured], factors: Mapping[str, Meas
     worse = []
     for name, one in factors.items():
         change = _change(one, "err_goodness")
+        if one.value(DEPRIVED, "err_goodness") is None:  # without labels there is no such error
+            continue
         if change is None:
             worse.append(f"networks are lost ({_in_words(name)})")
         elif change.low > (OUTCOMES["err_goodness"].margin or 0):
@@ -349,17 +358,28 @@ def _across(studies: Mapping[str, Measured]) -> str:
 
 
 def _down(factors: Mapping[str, Measured]) -> str:
-    """A table with a row for each population, and how well it knew the labels before."""
-    heads = ["", "error of control, %", *(OUTCOMES[outcome].label for outcome in OF_FACTORS)]
-    rows = [
-        [
-            _in_words(name),
-            number(_mean(one, CONTROL, "err_goodness"), 1),
-            *(_cell(one, outcome) for outcome in OF_FACTORS),
-        ]
-        for name, one in factors.items()
+    """A table with a row for each population: how it was, what deprivation changes, and what brings that back."""
+    heads = [
+        "",
+        "error of control, %",
+        *(OUTCOMES[outcome].label for outcome in OF_FACTORS),
+        "law of hallucinations",
+        "sleep takes away, %",
+        "scaling takes away, %",
     ]
-    return _table(heads, rows)
+    return _table(heads, [_row(name, one) for name, one in factors.items()])
+
+
+def _row(name: str, one: Measured) -> list[str]:
+    found = response(one, "fp_neg")
+    shares = [_removed(one, condition) for condition in ("recovered", "scaling")]
+    return [
+        _in_words(name),
+        UNKNOWN if one.value(CONTROL, "err_goodness") is None else number(_mean(one, CONTROL, "err_goodness"), 1),
+        *(_cell(one, outcome) for outcome in OF_FACTORS),
+        UNKNOWN if found is None or found.winner is None else _in_words(found.winner),
+        *(UNKNOWN if share is None else number(100 * share, 0) for share in shares),
+    ]
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
