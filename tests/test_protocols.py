@@ -69,7 +69,7 @@ def test_a_higher_temperature_alone_is_what_differs():
     whole = load_protocol("sleep_deprivation", "full_factors")
     usual = load_protocol("sleep_deprivation", "full_feedforward").variant("max")
     grown = usual.plasticity_of(usual.stages["development"])
-    for name, share in (("max_temperature_50", 1.0), ("min_temperature_200", 0.5)):
+    for name, share in (("max_temperature_50", 1.0), ("max_temperature_200", 0.5)):
         protocol = whole.variant(name)
         settings, kappa = protocol.plasticity_of(protocol.stages["development"]), protocol.goodness.temperature
         assert settings.learning_rate / kappa == pytest.approx(share * grown.learning_rate)

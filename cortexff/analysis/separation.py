@@ -31,8 +31,8 @@ LEGEND = (
     "c: updates of wake, and of sleep, in a turn (B); lr: learning rate; ga: share of the averaged gradient that is"
     " kept (τ = 1 / (1 - ga) updates); wake, sleep: at the end of the last one; averaged: weights averaged over the"
     " last cycle; control fails: learning from both at once does harm too; k_cm: shift of the goodness of everything by"
-    " an update of one phase, in units of the difference between real and wrong; worst inside: share of resamples in which"
-    " neither the shortest nor the longest average is the worst"
+    " an update of one phase, in units of the difference between real and wrong; worst inside: share of resamples in"
+    " which neither the shortest nor the longest average is the worst"
 )
 ENOUGH = 6  # subjects: fewer cannot be significant
 RESAMPLES, SEED = 1000, 0  # of subjects; the same data always give the same shares
