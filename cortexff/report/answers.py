@@ -328,8 +328,9 @@ def _what_changes_it(studies: Mapping[str, Measured], factors: Mapping[str, Meas
     for name, one in studies.items():
         if "deprived_linear" in one.divergence:
             loud, quiet = (lives["deprived_linear"] for lives in (one.divergence, one.silence))
-            silent = (quiet.lost & ~loud.lost).sum()
-            linear.append(f"{loud.lost.sum()} of {loud.lost.size} networks diverge and {silent} fall silent ({name})")
+            fates = {"diverge": loud.lost.sum(), "fall silent": (quiet.lost & ~loud.lost).sum()}
+            told = [f"{lost} of {loud.lost.size} {fate}" for fate, lost in fates.items() if lost]
+            linear.append(f"{_list(told) or 'none is lost'} ({name})")
     said = f"What would change the answer: where learning never slows down {_list(linear) or 'nothing is known'}; "
     worse = []
     for name, one in factors.items():

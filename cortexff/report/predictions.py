@@ -344,7 +344,8 @@ def plateaus(findings: Findings, one: Measured) -> Judgement:
         if why := _open(level):
             return why
         levels.append(level)
-        slopes[condition] = drift(one, condition, "fp_neg")
+        slope = drift(one, condition, "fp_neg")
+        slopes[condition] = None if slope is None else bca_interval(slope)
     ordered = all(bca_interval(more - less).low > 0 for more, less in itertools.pairwise(levels))
     told = f"levels {', '.join(number(float(level.mean()), 1) for level in levels)} %"
     if None in slopes.values():

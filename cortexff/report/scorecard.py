@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cortexff.analysis.statistics import ALPHA, Interval, bca_interval, effect
+from cortexff.analysis.statistics import ALPHA, effect, sign_flip_p
 from cortexff.report.findings import CONTROL, DEPRIVED, Contrast, Findings, dose, known_interval
 from cortexff.report.outcomes import BEFORE, OUTCOMES, Measured
 from cortexff.report.words import estimate, number, p_value
@@ -21,6 +21,7 @@ LINEAR = ("linear", "threshold_linear")  # people's lapses grow in a line beyond
 DECISIVE = 6.0  # difference of AICc beyond which a law is out of the question
 LEAST_SUBJECTS = 6  # as the sign-flip test needs for p < 0.05; a bootstrap of fewer says little
 HALF = 0.5  # of the subjects: what becomes of them is what becomes of the population
+WHAT_RISES = ("fp_neg", "err_goodness")  # where subjects do not settle
 TIMES_AWAKE = ("deprived_10", "deprived_100", DEPRIVED)
 
 
@@ -131,15 +132,15 @@ def ends_of_wake(measured: Measured, condition: str) -> list[int]:
     return [place for place, phase in enumerate(measured.courses[condition].phases) if phase == "wake"]
 
 
-def drift(measured: Measured, condition: str, outcome: str) -> Interval | None:
-    """Change per 1000 updates from end to end of wake, over the last half of a condition; None where fewer than two
-    were probed in that."""
+def drift(measured: Measured, condition: str, outcome: str) -> np.ndarray | None:
+    """Change per 1000 updates from end to end of wake over the last half of a condition, (subjects,); None where fewer
+    than two were probed in that."""
     updates = measured.courses[condition].updates
     late = [place for place in ends_of_wake(measured, condition) if 2 * updates[place] >= updates[-1]]
     if len(late) < 2:
         return None
     values = np.stack([measured.value(condition, outcome, place) for place in late])
-    return bca_interval(np.polyfit(updates[late] / 1000, values, 1)[0])
+    return np.polyfit(updates[late] / 1000, values, 1)[0]
 
 
 def last_awake(measured: Measured, condition: str, outcome: str = "fp_neg") -> np.ndarray | None:
@@ -280,6 +281,11 @@ def _dies(condition: str) -> Test:
     return test
 
 
+def _rises(slope: np.ndarray) -> bool:
+    """Whether a slope over subjects, one of those of ``WHAT_RISES``, is above 0 for sure."""
+    return slope.mean() > 0 and len(WHAT_RISES) * sign_flip_p(slope) < ALPHA
+
+
 def _bifurcates(*conditions: str) -> Test:
     """Whether networks are lost with the least share of sleep and settle with the greatest, of some that rise.
 
@@ -293,9 +299,9 @@ def _bifurcates(*conditions: str) -> Test:
         lost, rising, told = [], [], []
         for condition in conditions:
             gone = one.divergence[condition].lost | one.silence[condition].lost
-            slopes = [] if gone.any() else [drift(one, condition, name) for name in ("fp_neg", "err_goodness")]
+            slopes = [] if gone.any() else [drift(one, condition, name) for name in WHAT_RISES]
             lost.append(gone.mean())
-            rising.append(any(slope is None or slope.low > 0 for slope in slopes))
+            rising.append(any(slope is None or _rises(slope) for slope in slopes))
             cycle = one.population.protocol.stages[one.population.protocol.conditions[condition].stages[-1]].cycle
             fate = f"{gone.sum()} of {gone.size} lost" if gone.any() else "rising" if rising[-1] else "settled"
             told.append(f"{fate} with {cycle.sleep} of sleep to {cycle.wake} awake")

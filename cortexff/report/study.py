@@ -17,7 +17,7 @@ from cortexff.log import open_file
 from cortexff.protocol.loading import from_json
 from cortexff.protocol.schedule import Protocol
 
-ABREAST = 6  # populations that stand side by side in a report: the first ones
+ABREAST = 5  # populations that stand side by side in a report: the first ones
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,7 @@ OUTCOMES = {
     "dprime": ("Sensitivity d′\n(SD)", 0.1),
     "err_goodness": ("Error by goodness\n(points)", 1.0),
 }  # label, and where a symmetric logarithmic axis stops to be linear
+MOST_TICKS = 4
 LOCAL = {"control": BLUE, "local_sleep": GREEN, "deprived": VERMILION}
 
 
@@ -183,9 +184,12 @@ def everyone(populations: Sequence[Population]) -> Figure | None:
 def _symmetric(axes: Axes, least: float) -> None:
     low, high = axes.get_xlim()
     axes.set_xscale("symlog", linthresh=least, linscale=0.7)
-    powers = [least * lead * 10**power for power in range(6) for lead in (1, 3)]
-    ticks = [*(-tick for tick in reversed(powers) if tick <= max(-low, least)), 0.0]
-    ticks += [tick for tick in powers if tick <= max(high, least)]
+    for leads in ((1, 3), (1,)):  # as close as they can be read
+        powers = [least * lead * 10**power for power in range(6) for lead in leads]
+        ticks = [*(-tick for tick in reversed(powers) if tick <= max(-low, least)), 0.0]
+        ticks += [tick for tick in powers if tick <= max(high, least)]
+        if len(ticks) <= MOST_TICKS:
+            break
     axes.set_xticks(ticks, labels=[f"{tick:+g}".replace("-", "−") if tick else "0" for tick in ticks])
     axes.set_xticks([], minor=True)
     axes.set_xlim(min(low * 1.2, -1.2 * least), max(high * 1.2, 1.2 * least))
