@@ -136,9 +136,12 @@ def _where_it_is_safe(
     if not grown:
         return f"{said}."
     widest = [cell for cell in grown if cell.block == max(one.block for one in grown)]
-    rates = _list([f"{rate:g}" for rate in sorted({cell.learning_rate for cell in widest})])
-    more = f"turns of {widest[0].block} at {rates} that of {others.subjects} others by {_range(widest)} points"
-    return f"{said}, and {more} ({_list(list(other_cells))})."
+    by_rate = [
+        f"{_range([cell for cell in widest if cell.learning_rate == rate])} points at {rate:g}"
+        for rate in sorted({cell.learning_rate for cell in widest})
+    ]
+    more = f"turns of {widest[0].block} that of {others.subjects} others ({_list(list(other_cells))}) by"
+    return f"{said}, and {more} {_list(by_rate)}."
 
 
 def _range(cells: Sequence[Cell]) -> str:
@@ -216,15 +219,22 @@ def _newborns(cells: Mapping[str, Sequence[Cell]]) -> str:
     born = [cell for some in cells.values() for cell in some if cell.start is None]
     if not born:
         return "All subjects had grown up with both phases at once; of others the answer might be another."
-    blocks = sorted({cell.block for cell in born})
-    ends = (lambda cell: cell.values["averaged"]["err_goodness"], lambda cell: cell.usual["err_goodness"])
-    errors = [[100 * float(of(cell).mean()) for cell in born] for of in ends]
-    turns, both = (f"{number(min(some), 1)} to {number(max(some), 1)} %" for some in errors)
-    rates = _list([f"{rate:g}" for rate in sorted({cell.learning_rate for cell in born})])
+    blocks, rates = ({of(cell) for cell in born} for of in (lambda cell: cell.block, lambda cell: cell.learning_rate))
+    ends = []
+    for variant, some in cells.items():
+        mine = [cell for cell in some if cell.start is None]
+        turns, both = (
+            " to ".join(dict.fromkeys(number(100 * one, 1) for one in (min(errors), max(errors))))
+            for errors in (
+                [float(cell.values["averaged"]["err_goodness"].mean()) for cell in mine],
+                [float(cell.usual["err_goodness"].mean()) for cell in mine],
+            )
+        )
+        ends.append(f"{turns} % against {both} % with both at once ({variant})")
+    slow, long = (_list([f"{one:g}" for one in sorted(some)]) for some in (rates, blocks))
     return (
-        f"Newborns that learned at {rates} ended at an error of {turns} with turns of "
-        f"{_list([str(block) for block in blocks])} updates, and of {both} with both at once; slower learning over a "
-        "longer childhood, deeper nets and harder images were not tried and might change the answer."
+        f"Newborns that learned at {slow} in turns of {long} updates ended at an error of {_list(ends)}; slower "
+        "learning over a longer childhood, deeper nets and harder images were not tried and might change the answer."
     )
 
 
