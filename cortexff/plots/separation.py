@@ -35,13 +35,14 @@ def has_grid(variants: Mapping[str, Conditions]) -> bool:
 def separation_sheet(variants: Mapping[str, Conditions], protocol: Any, about: Mapping[str, Any]) -> Figure:
     """For each variant, a map of blocks and learning rates for each average; below, what error depends on."""
     del protocol  # every sheet is asked with it
-    each, head, foot = 4.45, 0.8, 0.15
+    gap = 0.65 if len(variants) == 1 else 0.95  # for the legends below, and the scale of the next
+    each, head, foot = 3.8 + gap, 0.8, 0.15
     height = head + each * len(variants) + foot
     figure = titled_page(WIDTH, height, about, READING)
     for place, (variant, conditions) in enumerate(variants.items()):
         found, steps = _cells(conditions), common_mode_steps(_file(conditions), variant)
         top = 1 - (head + place * each) / height
-        frame = {"left": 0.085, "right": 0.985, "top": top - 0.2 / height, "bottom": top - (each - 0.65) / height}
+        frame = {"left": 0.085, "right": 0.985, "top": top - 0.2 / height, "bottom": top - (each - gap) / height}
         rows = figure.add_gridspec(2, 1, height_ratios=[1, 1.1], hspace=0.55, **frame)
         grown = [cell for cell in found if cell.start is not None and cell.baseline == "none"]
         taus = sorted({cell.tau for cell in grown})

@@ -102,7 +102,7 @@ def of_separation(path: Path, wider: Path | None = None) -> Iterator[str]:
         f"in {right} of {tolerated} combinations, and where it is above 2 and the average shorter, it fails in {wrong} "
         f"of {failed}."
     )
-    also = f"{_worst_between(grown)}{_with_baselines(found)}."
+    also = f"{_worst_between(grown)}{_with_baselines([found, *other_cells.values()])}."
     yield also[0].upper() + also[1:]
     yield _newborns(other_cells if any(c.start is None for some in other_cells.values() for c in some) else cells)
 
@@ -192,25 +192,30 @@ def _worst_between(grown: Sequence[Cell]) -> str:
     )
 
 
-def _with_baselines(found: Sequence[Cell]) -> str:
-    """How often a baseline of either kind brings error down or up by 2 points, against turns without."""
-    based = [cell for cell in found if cell.baseline != "none"]
-    if not based:
+def _with_baselines(groups: Sequence[Sequence[Cell]]) -> str:
+    """How often a baseline of either kind brings error down or up by 2 points, against turns without.
+
+    groups  cells of a variant each
+    """
+    gains: dict[str, list[float]] = {"fresh": [], "stale": []}
+    for cells in groups:
+        plain = {
+            (cell.block, cell.learning_rate, cell.tau): cell
+            for cell in cells
+            if cell.baseline == "none" and cell.start is not None
+        }
+        for cell in (cell for cell in cells if cell.baseline != "none"):
+            gains[cell.baseline].append(_cost(plain[cell.block, cell.learning_rate, cell.tau]) - _cost(cell))
+    if not any(gains.values()):
         return "a baseline kept from sleep (note 15) was not tried"
-    plain = {
-        (cell.block, cell.learning_rate, cell.tau): cell
-        for cell in found
-        if cell.baseline == "none" and cell.start is not None
-    }
-    counts = {}
-    for kind in ("fresh", "stale"):
-        some = [cell for cell in based if cell.baseline == kind]
-        gains = [_cost(plain[cell.block, cell.learning_rate, cell.tau]) - _cost(cell) for cell in some]
-        better, worse = (sum(sign * gain > separation.FAILURE for gain in gains) for sign in (1, -1))
-        counts[kind] = f"lower in {better} and higher in {worse} of {len(some)} combinations"
+    fresh, stale = (
+        f"lower in {sum(gain > separation.FAILURE for gain in some)} and higher in "
+        f"{sum(-gain > separation.FAILURE for gain in some)} of {len(some)} combinations"
+        for some in gains.values()
+    )
     return (
-        f"the mean gradient of the last sleep, added in wake (note 15), makes error {counts['fresh']}, that of the "
-        f"first sleep {counts['stale']}"
+        f"the mean gradient of the last sleep, added in wake (note 15), makes error {fresh}, that of the first sleep "
+        f"{stale}"
     )
 
 
