@@ -32,11 +32,12 @@ def lived(out: Path, name: str, variant: str, preset: str, rate: str, processes:
         ("recurrent", "max", "default", "1"),
         ("backprop_baseline", "dropout", "default", "0.3"),
         pytest.param("recurrent", "max", "full", "1", marks=pytest.mark.slow),
+        pytest.param("sleep_deprivation", "max_backpropagated", "full_factors", "1", marks=pytest.mark.slow),
     ],
 )
 def test_two_processes_make_the_weights_of_one(tmp_path, name, variant, preset, rate):
     """After 50 updates at learning rate 1. At 5 or 10 rounding alone grows: two orders of summation part by 5e-5."""
-    if preset == "full" and not os.environ.get("CORTEXFF_DATA"):
+    if preset.startswith("full") and not os.environ.get("CORTEXFF_DATA"):
         pytest.skip("CORTEXFF_DATA is not set: no MNIST to read")
     one, two = (lived(tmp_path / f"{n}.npz", name, variant, preset, rate, processes=n) for n in (1, 2))
     assert one.keys() == two.keys() and (one["age"] == 50).all()

@@ -160,7 +160,7 @@ def everyone(populations: Sequence[Population]) -> Figure | None:
     if not populations:
         return None
     outcomes = OUTCOMES | {"criterion": ("Criterion c\n(SD)", 0.1)}
-    figure = page(0.9 + 0.22 * len(populations))
+    figure = page(1.7 + 0.16 * len(populations))
     panels = figure.subplots(1, len(outcomes), sharey=True)
     for axes, (name, (label, least)) in zip(panels, outcomes.items(), strict=True):
         for place, population in enumerate(populations):
