@@ -15,11 +15,11 @@ from cortexff.stimuli.labels import hard_negatives, random_negatives
 PROGRAM = Path(__file__).with_name("live_in_ranks.py")
 
 
-def lived(out: Path, name: str, variant: str, preset: str, rate: str, processes: int) -> dict[str, np.ndarray]:
+def lived(out: Path, processes: int, updates: int, *life: str) -> dict[str, np.ndarray]:
     """What becomes of two newborn subjects: every array of their cohort, and a probe."""
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROGRAM.parents[1])}
-    program = [str(PROGRAM), str(out), "50", name, variant, preset, rate]
+    program = [str(PROGRAM), str(out), str(updates), *life]
     ended = subprocess.run([*launch, *program], env=environment, capture_output=True, text=True, timeout=280)
     assert ended.returncode == 0, ended.stderr
     return dict(np.load(out))
@@ -27,20 +27,21 @@ def lived(out: Path, name: str, variant: str, preset: str, rate: str, processes:
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this PyTorch has no torch.distributed")
 @pytest.mark.parametrize(
-    "name, variant, preset, rate",
+    "updates, name, variant, preset, rate",
     [
-        ("recurrent", "max", "default", "1"),
-        ("backprop_baseline", "dropout", "default", "0.3"),
-        pytest.param("recurrent", "max", "full", "1", marks=pytest.mark.slow),
-        pytest.param("sleep_deprivation", "max_backpropagated", "full_factors", "1", marks=pytest.mark.slow),
+        (50, "recurrent", "max", "default", "1"),
+        (50, "backprop_baseline", "dropout", "default", "0.3"),
+        pytest.param(50, "recurrent", "max", "full", "1", marks=pytest.mark.slow),
+        # Its stage has a rate of its own, 10: few updates.
+        pytest.param(5, "sleep_deprivation", "max_backpropagated", "full_factors", "1", marks=pytest.mark.slow),
     ],
 )
-def test_two_processes_make_the_weights_of_one(tmp_path, name, variant, preset, rate):
+def test_two_processes_make_the_weights_of_one(tmp_path, updates, name, variant, preset, rate):
     """After 50 updates at learning rate 1. At 5 or 10 rounding alone grows: two orders of summation part by 5e-5."""
     if preset.startswith("full") and not os.environ.get("CORTEXFF_DATA"):
         pytest.skip("CORTEXFF_DATA is not set: no MNIST to read")
-    one, two = (lived(tmp_path / f"{n}.npz", name, variant, preset, rate, processes=n) for n in (1, 2))
-    assert one.keys() == two.keys() and (one["age"] == 50).all()
+    one, two = (lived(tmp_path / f"{n}.npz", n, updates, name, variant, preset, rate) for n in (1, 2))
+    assert one.keys() == two.keys() and (one["age"] == updates).all()
     for name in one:
         ours, theirs = (np.nan_to_num(np.float64(each[name])) for each in (one, two))
         difference = np.linalg.norm(ours - theirs) / max(np.linalg.norm(ours), 1e-3)
