@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 from numpy.typing import ArrayLike
 
-from cortexff.analysis.statistics import Effect, Interval, bca_interval, effect
+from cortexff.analysis.statistics import LEAST_SUBJECTS, Effect, Interval, bca_interval, effect
 from cortexff.errors import CortexffError, run_command
 from cortexff.log import open_file
 from cortexff.protocol.loading import from_json
@@ -34,7 +34,6 @@ LEGEND = (
     " an update of one phase, in units of the difference between real and wrong; worst inside: share of resamples in"
     " which neither the shortest nor the longest average is the worst"
 )
-ENOUGH = 6  # subjects: fewer cannot be significant
 RESAMPLES, SEED = 1000, 0  # of subjects; the same data always give the same shares
 
 
@@ -309,8 +308,8 @@ def lines(path: str | Path) -> Iterator[str]:
         if not any(variants.values()):
             raise CortexffError(f"{path}: no condition learns in turns beside a control that learns from both at once")
         subjects = from_json(file.attrs["settings"]).subjects
-        if subjects < ENOUGH:
-            yield f"{subjects} subjects: intervals say little, and the verdicts nothing; {ENOUGH} are the least"
+        if subjects < LEAST_SUBJECTS:
+            yield f"{subjects} subjects: intervals say little, and the verdicts nothing; {LEAST_SUBJECTS} are the least"
         yield LEGEND
         for variant, found in variants.items():
             wide = 2 + max((len(cell.condition) for cell in found), default=0)

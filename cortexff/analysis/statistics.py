@@ -18,6 +18,7 @@ FLIP_SEED = 0  # the same data always give the same p
 RESAMPLES = 10_000  # of subjects, for a bootstrap interval
 BOOTSTRAP_SEED = 0  # the same data always give the same interval
 ALPHA = 0.05  # p below which subjects count as equivalent
+LEAST_SUBJECTS = 6  # as the sign-flip test needs for p < 0.05; a bootstrap of fewer says little
 
 
 @dataclass(frozen=True)

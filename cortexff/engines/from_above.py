@@ -41,10 +41,10 @@ def derivatives_from_above(
     minibatch    cases of all ranks together
     returns      area → what is to be added to its gradient; nothing is seen
     """
-    leaves = {
-        part: {name: array.detach().requires_grad_() for name, array in arrays.items()}
-        for part, arrays in (("weights", state.weights), ("biases", state.biases))
-    }
+    weights, biases = (
+        {name: array.detach().requires_grad_() for name, array in part.items()}
+        for part in (state.weights, state.biases)
+    )
     real = torch.tensor(is_positive, dtype=torch.float32, device=engine.device).view(-1, 1)
     objective = torch.zeros((), device=engine.device, requires_grad=True)  # also of a net with one area
     with torch.enable_grad():
@@ -54,12 +54,11 @@ def derivatives_from_above(
             # an area's own share is what eq. 3 says.
             drives = []
             for own in (False, True):
-                bias = leaves["biases"][area]
-                drive = (bias.detach() if own else bias)[:, None, None]
+                drive = (biases[area].detach() if own else biases[area])[:, None, None]
                 for source, name in ((source, name) for source, name in engine.sources[area] if source in heard):
-                    weights = engine.projections[name].matrix(leaves["weights"][name])
-                    rows = heard[source].expand(len(weights), -1, -1, -1)
-                    brought = torch.bmm(rows.flatten(1, 2), (weights.detach() if own else weights).mT)
+                    matrix = engine.projections[name].matrix(weights[name].detach() if own else weights[name])
+                    rows = heard[source].expand(len(matrix), -1, -1, -1)
+                    brought = torch.bmm(rows.flatten(1, 2), matrix.mT)
                     drive = drive + brought.unflatten(1, rows.shape[1:3])
                 drives.append(drive)
             told, seen = drives
@@ -67,12 +66,12 @@ def derivatives_from_above(
             log_odds = engine.log_odds(area, engine.goodness(area, torch.relu(seen)))
             wrong = plasticity.residual(area, log_odds.detach(), real)
             objective = objective + (wrong * log_odds).sum()
-    flat = [leaf for arrays in leaves.values() for leaf in arrays.values()]
-    found = torch.autograd.grad(objective / (2 * minibatch), flat, materialize_grads=True)
+    leaves = [*weights.values(), *biases.values()]
+    found = torch.autograd.grad(objective / (2 * minibatch), leaves, materialize_grads=True)
     found = [gradient.contiguous() for gradient in found]
     ranks.add_up(found)()
-    of_weights = dict(zip(leaves["weights"], found, strict=False))
-    of_biases = dict(zip(leaves["biases"], found[len(of_weights) :], strict=True))
+    of_weights = dict(zip(weights, found[: len(weights)], strict=True))
+    of_biases = dict(zip(biases, found[len(weights) :], strict=True))
     for name, gradient in of_weights.items():
         if (mask := engine.projections[name].mask) is not None:
             gradient *= mask

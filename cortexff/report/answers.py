@@ -44,12 +44,12 @@ NEEDED = (
 )
 SLOWING = ("logarithmic", "saturating", "hill")  # laws of what grows ever more slowly
 PHYSIOLOGY = ("rate", "evoked_slope", "energy")
-IN_TABLE = {  # outcome → what deprivation is compared with
-    **dict.fromkeys(("fp_neg", "criterion", "dprime", "err_goodness"), CONTROL),
-    **dict.fromkeys(("lapse_absolute", "lapse_normalized", "false_start_absolute"), BEFORE),
-    **dict.fromkeys(("rate", "evoked_slope", "energy"), CONTROL),
-}
 OF_FACTORS = ("fp_neg", "criterion", "dprime", "err_goodness")
+IN_TABLE = {  # outcome → what deprivation is compared with
+    **dict.fromkeys(OF_FACTORS, CONTROL),
+    **dict.fromkeys(("lapse_absolute", "lapse_normalized", "false_start_absolute"), BEFORE),
+    **dict.fromkeys(PHYSIOLOGY, CONTROL),
+}
 
 
 def markdown(folder: Path = FOLDER) -> str:
@@ -86,16 +86,18 @@ def of_separation(path: Path, wider: Path | None = None) -> Iterator[str]:
 
     wider  a results file of its preset with longer turns and both signs, for subjects of its own
     """
-    protocol, cells, steps = _cells(path)
+    protocol, cells = _cells(path)
     (variant, found), *_ = cells.items()
-    others, other_cells, _ = _cells(wider) if wider else (None, {}, {})
+    others, other_cells = _cells(wider) if wider else (None, {})
+    with open_file(path) as file:
+        steps = separation.common_mode_steps(file, variant)
     grown = [c for c in found if c.baseline == "none" and c.start is not None and c.cycles > 1 and not c.control_fails]
     of_rate = {rate: [c for c in grown if c.learning_rate == rate] for rate in sorted({c.learning_rate for c in grown})}
     safe = list(itertools.takewhile(lambda rate: all(c.verdict == "tolerated" for c in of_rate[rate]), of_rate))
     shown = f"{protocol.subjects} subjects of {_named(protocol)}; weights averaged over a cycle of both phases"
     yield _where_it_is_safe(of_rate, safe, shown, others, other_cells)
     yield _where_it_fails(of_rate, safe, protocol)
-    (right, tolerated), (wrong, failed) = separation.predictions(found, steps[variant]).values()
+    (right, tolerated), (wrong, failed) = separation.predictions(found, steps).values()
     yield (
         "What decides is how far a turn shifts the goodness of everything, in units of the difference between real and "
         f"wrong: where that is below 0.2, or the gradient averaged over more than four turns, separation is tolerated "
@@ -107,13 +109,11 @@ def of_separation(path: Path, wider: Path | None = None) -> Iterator[str]:
     yield _newborns(other_cells if any(c.start is None for some in other_cells.values() for c in some) else cells)
 
 
-def _cells(path: Path) -> tuple[Protocol, dict[str, list[Cell]], dict[str, dict[float, np.ndarray]]]:
-    """The protocol of a file; for each variant its cells, and what one update shifts at each learning rate."""
+def _cells(path: Path) -> tuple[Protocol, dict[str, list[Cell]]]:
+    """The protocol of a file, and the cells of each variant."""
     with open_file(path) as file:
         protocol = from_json(file.attrs["settings"])
-        cells = {variant: separation.cells(file, variant) for variant in protocol.variants}
-        steps = {variant: separation.common_mode_steps(file, variant) for variant in protocol.variants}
-    return protocol, cells, steps
+        return protocol, {variant: separation.cells(file, variant) for variant in protocol.variants}
 
 
 def _where_it_is_safe(
@@ -151,8 +151,13 @@ def _range(cells: Sequence[Cell]) -> str:
     lost = sum(change.lost for change in changes)
     said = [f"the loss of {lost} networks"] * (lost > 0)
     if means:
-        said.append(" to ".join(dict.fromkeys(number(one, 1, True) for one in (min(means), max(means)))))
+        said.append(_span(means, signed=True))
     return " and ".join(said)
+
+
+def _span(values: Sequence[float], signed: bool = False) -> str:
+    """The least and the greatest; once where they are alike."""
+    return " to ".join(dict.fromkeys(number(one, 1, signed) for one in (min(values), max(values))))
 
 
 def _where_it_fails(of_rate: Mapping[float, Sequence[Cell]], safe: Sequence[float], protocol: Protocol) -> str:
@@ -228,13 +233,8 @@ def _newborns(cells: Mapping[str, Sequence[Cell]]) -> str:
     ends = []
     for variant, some in cells.items():
         mine = [cell for cell in some if cell.start is None]
-        turns, both = (
-            " to ".join(dict.fromkeys(number(100 * one, 1) for one in (min(errors), max(errors))))
-            for errors in (
-                [float(cell.values["averaged"]["err_goodness"].mean()) for cell in mine],
-                [float(cell.usual["err_goodness"].mean()) for cell in mine],
-            )
-        )
+        turns = _span([100 * float(cell.values["averaged"]["err_goodness"].mean()) for cell in mine])
+        both = _span([100 * float(cell.usual["err_goodness"].mean()) for cell in mine])
         ends.append(f"{turns} % against {both} % with both at once ({variant})")
     slow, long = (_list([f"{one:g}" for one in sorted(some)]) for some in (rates, blocks))
     return (
@@ -418,10 +418,9 @@ def _each(studies: Mapping[str, Measured], outcome: str) -> str:
     return _list([number(change.mean, digits, True) if change else "an unknown amount" for change in changes])
 
 
-def _change(one: Measured, outcome: str, against: str | None = None) -> Effect | None:
+def _change(one: Measured, outcome: str) -> Effect | None:
     """The effect of deprivation; None where either was not measured, or not in every subject."""
-    against = against or IN_TABLE.get(outcome, CONTROL)
-    after, before = one.value(DEPRIVED, outcome), one.value(against, outcome)
+    after, before = one.value(DEPRIVED, outcome), one.value(IN_TABLE[outcome], outcome)
     if after is None or before is None or not np.isfinite([after, before]).all():
         return None
     return effect(after, before)

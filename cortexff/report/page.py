@@ -53,11 +53,6 @@ class Content:
     pictures: Sequence[Picture]
     files: Sequence[str]  # names of the files beside it
 
-    @property
-    def names(self) -> list[str]:
-        """Of the populations, in their order."""
-        return [one.name for one in self.findings.studies]
-
 
 def all_tables(findings: Findings, judged: Sequence[predictions.Row]) -> dict[str, Table]:
     """The tables by the names of their files."""
@@ -176,7 +171,8 @@ def _paragraphs(texts: Sequence[str]) -> str:
 def _figures(content: Content) -> str:
     if not content.pictures:
         return "<p>None could be drawn.</p>"
-    first, others = content.names[:ABREAST], content.names[ABREAST:]
+    names = [one.name for one in content.findings.studies]
+    first, others = names[:ABREAST], names[ABREAST:]
     said = []
     if others:
         more = _count(len(others), "more population")

@@ -17,14 +17,13 @@ from typing import Any
 import numpy as np
 
 from cortexff.analysis.process_s import sleep_need
-from cortexff.analysis.statistics import Interval, bca_interval, effect
+from cortexff.analysis.statistics import LEAST_SUBJECTS, Interval, bca_interval, effect
 from cortexff.description import parse, read_text
 from cortexff.errors import CortexffError
 from cortexff.report.findings import CONTROL, DEPRIVED, Contrast, Findings, awake, need_exponent, share_removed
 from cortexff.report.outcomes import Measured
 from cortexff.report.scorecard import (
     DECISIVE,
-    LEAST_SUBJECTS,
     drift,
     last_awake,
     new_labels,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cortexff.analysis.statistics import ALPHA, effect, sign_flip_p
+from cortexff.analysis.statistics import ALPHA, LEAST_SUBJECTS, effect, sign_flip_p
 from cortexff.report.findings import CONTROL, DEPRIVED, Contrast, Findings, dose, known_interval
 from cortexff.report.outcomes import BEFORE, OUTCOMES, Measured
 from cortexff.report.words import estimate, number, p_value
@@ -19,7 +19,6 @@ from cortexff.report.words import estimate, number, p_value
 MIMICS, OPPOSITE, ABSENT, UNDECIDED, NOT_TESTED = "mimics", "opposite", "absent", "undecided", "not tested"
 LINEAR = ("linear", "threshold_linear")  # people's lapses grow in a line beyond some 16 h
 DECISIVE = 6.0  # difference of AICc beyond which a law is out of the question
-LEAST_SUBJECTS = 6  # as the sign-flip test needs for p < 0.05; a bootstrap of fewer says little
 HALF = 0.5  # of the subjects: what becomes of them is what becomes of the population
 WHAT_RISES = ("fp_neg", "err_goodness")  # where subjects do not settle
 TIMES_AWAKE = ("deprived_10", "deprived_100", DEPRIVED)
