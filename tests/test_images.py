@@ -12,7 +12,7 @@ import pytest
 
 from cortexff.errors import CortexffError
 from cortexff.stimuli import images as image_sets
-from cortexff.stimuli.images import hold_out, load, read_idx
+from cortexff.stimuli.images import centre, hold_out, load, read_idx
 
 CLOSED_PORT = "http://127.0.0.1:9/"
 TRAINING_LABELS = [5, 7, 6, 5, 7, 0, 5, 3, 4, 5]  # of the digits, as first drawn
@@ -116,6 +116,17 @@ def test_hold_out_takes_each_case_once():
     both = np.concatenate([after.training_images, after.validation_images])
     assert sorted(map(bytes, both)) == sorted(map(bytes, before.training_images))
     np.testing.assert_array_equal(after.test_images, before.test_images)
+
+
+def test_centred_images_lack_the_mean_of_the_training_images_alone():
+    before = hold_out(load("digits"), 350)
+    after = centre(before)
+    mean = before.training_images.mean(0)
+    np.testing.assert_allclose(after.training_images.mean(0), 0, atol=1e-6)
+    for part in ("training_images", "validation_images", "test_images"):
+        np.testing.assert_allclose(getattr(after, part) + mean, getattr(before, part), atol=1e-6)
+        assert getattr(after, part).dtype == np.float32
+    assert (after.split, after.source) == (before.split, before.source)
 
 
 def test_hold_out_is_the_same_every_time_and_a_larger_one_holds_the_smaller():

@@ -40,7 +40,9 @@ def hybrids_sheet(found: h5py.Group, about: Mapping[str, Any]) -> Figure:
     figure = titled_page(
         WIDTH, 0.75 + (WIDTH - 0.2) * 2 / len(rows[0]), about, "above: images; below: hybrids, the negative data"
     )
-    for axes, picture in zip(_pictures(figure, 2, len(rows[0])), np.concatenate(rows), strict=True):
+    pictures = np.concatenate(rows)
+    low, high = min(0.0, pictures.min()), max(1.0, pictures.max())  # centred ones go below zero
+    for axes, picture in zip(_pictures(figure, 2, len(rows[0])), (pictures - low) / (high - low), strict=True):
         axes.imshow(picture, cmap="gray", vmin=0, vmax=1)
     return figure
 

@@ -419,11 +419,10 @@ def _go_on() -> str:
 
 def _fitting_images(order: Order, protocol: Protocol, net: nx.MultiDiGraph) -> Images:
     """The images of a protocol, once it is sure that they, the model and every variant go together."""
+    from cortexff.protocol.presentation import images_of
     from cortexff.protocol.runner import check_fit
-    from cortexff.stimuli import images as image_sets
 
-    images = image_sets.load(protocol.stimuli.images, progress=order.draws_bars)
-    images = image_sets.hold_out(images, protocol.stimuli.validation)
+    images = images_of(protocol.stimuli, progress=order.draws_bars)
     check_fit(protocol, net, images)
     return images
 

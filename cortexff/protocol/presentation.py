@@ -14,8 +14,14 @@ from cortexff.engines.state import Activity
 from cortexff.graph import only_area
 from cortexff.protocol.settings import Stimuli
 from cortexff.stimuli import pixels
-from cortexff.stimuli.images import Images
+from cortexff.stimuli.images import Images, centre, hold_out, load
 from cortexff.stimuli.labels import neutral, one_hot
+
+
+def images_of(stimuli: Stimuli, progress: bool = False) -> Images:
+    """The images that a protocol asks for, split and centred as it says; errors and ``progress`` as in ``load``."""
+    images = hold_out(load(stimuli.images, progress), stimuli.validation)
+    return centre(images) if stimuli.centred else images
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,7 @@ class Stimuli(Section):
     negatives: Literal["hard_labels", "random_labels", "hybrids", "other_context", "none"] = "hard_labels"
     blurs: Count = 6  # of the masks of hybrids (§3.2)
     jitter: Count = 0  # training images are shifted by up to so many pixels each way (§3.3)
+    centred: bool = False  # without the mean of the training images, which photographs have in common
 
 
 class Spiking(Section):

@@ -27,9 +27,9 @@ from cortexff.errors import CortexffError
 from cortexff.protocol import provenance
 from cortexff.protocol.checkpoint import path_for
 from cortexff.protocol.merge import merge
+from cortexff.protocol.presentation import images_of
 from cortexff.protocol.runner import Interrupted, Listener, Run
 from cortexff.protocol.sweep import Point, Shard
-from cortexff.stimuli import images as image_sets
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -54,8 +54,7 @@ def run_shard(shard: Shard, device: str, threads: int) -> str:
     if _stopping.is_set():
         return "interrupted"
     torch.set_num_threads(threads)
-    images = image_sets.load(point.protocol.stimuli.images)
-    images = image_sets.hold_out(images, point.protocol.stimuli.validation)
+    images = images_of(point.protocol.stimuli)
     log = provenance.open_log(
         path,
         point.protocol,

@@ -1,7 +1,8 @@
 """Image sets with labels: the 8x8 digits that scikit-learn carries, MNIST, Fashion-MNIST and CIFAR-10.
 
-``load(name)`` gives arrays and ``hold_out`` sets validation cases apart. MNIST and Fashion-MNIST are read in their
-publishers' own layout from ``$CORTEXFF_DATA`` (default: the user's cache folder); what is missing is fetched there.
+``load(name)`` gives arrays, ``hold_out`` sets validation cases apart and ``centre`` takes the mean image off. MNIST and
+Fashion-MNIST are read in their publishers' own layout from ``$CORTEXFF_DATA`` (default: the user's cache folder); what
+is missing is fetched there.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ class Images:
 
     name      the name that ``load`` knows them by
     shape     (rows, columns) of one image, or (rows, columns, colours)
-    *_images  (cases, pixels) float32 between 0 (background) and 1; a row is one image in C order (row, column, colour)
+    *_images  (cases, pixels) float32; a row is one image in C order (row, column, colour). As loaded between 0
+              (background) and 1
     *_labels  (cases,) int64 from 0 to ``classes - 1``
     source    the package, or the name of the folder or file, that they were read from
     The validation pair is empty until ``hold_out`` fills it.
@@ -113,6 +115,17 @@ def hold_out(images: Images, validation: int) -> Images:
         validation_images=images.training_images[held],
         validation_labels=images.training_labels[held],
     )
+
+
+def centre(images: Images) -> Images:
+    """The same images, each pixel without its mean over the training images: what they have in common tells nothing.
+
+    A field of many pixels that are never below zero is driven by its mean brightness above all, and the length that it
+    is normalized to (§2.1) is mostly that.
+    """
+    mean = images.training_images.mean(0, dtype=np.float64).astype(np.float32)
+    parts = ("training_images", "validation_images", "test_images")
+    return dataclasses.replace(images, **{part: getattr(images, part) - mean for part in parts})
 
 
 def read_idx(path: str | Path) -> np.ndarray:
