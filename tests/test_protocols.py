@@ -78,3 +78,17 @@ def test_a_higher_temperature_alone_is_what_differs():
         )
         assert settings.peer_normalization * kappa == pytest.approx(grown.peer_normalization)
         assert protocol.plasticity.learning_rate / kappa == pytest.approx(usual.plasticity.learning_rate)
+
+
+def test_a_table_speaks_of_what_is_left():
+    def chosen(name, preset, **lists):
+        return load_protocol(name, preset, {f"--set {key}={names}": {key: names} for key, names in lists.items()})
+
+    table = chosen("cifar10", "full", variants=["min"]).table
+    assert table.metrics["err_goodness"].paper == {"min": {"training": 20, "test": 41}}
+    table = chosen("cifar10", "full", conditions=["development", "test"], variants=["max"]).table
+    assert (table.conditions, table.metrics["err_goodness"].paper) == (["test"], {"max": {"test": 44}})
+    table = chosen("sleep_deprivation", "quick", conditions=["development", "control", "deprived"]).table
+    assert (table.conditions, table.against) == (["control", "deprived"], "control")
+    table = chosen("sleep_deprivation", "quick", conditions=["development"]).table
+    assert (table.conditions, table.against) == (["development"], None)

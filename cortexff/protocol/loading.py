@@ -91,12 +91,36 @@ def _chosen(settings: dict[str, Any], layer: Mapping[str, Any], words: str) -> M
         if unknown := [name for name in names if name not in known]:
             raise CortexffError(f"{words}: no {key[:-1]} {shown(unknown[0])} (known: {', '.join(known)})")
         settings[key] = {name: known[name] for name in known if name in names}
+        if isinstance(settings.get("table"), Mapping):
+            left_out, rest = set(known) - set(names), settings[key]
+            settings["table"] = _without(settings["table"], left_out, rest if key == "conditions" else ())
     asked, known = layer.get("variants"), settings.get("variants") or {}
     dropped = [name for name, changes in (asked.items() if isinstance(asked, Mapping) else ()) if changes is None]
     rest = ", ".join(name for name in known if name not in dropped)
     if dropped and rest:  # where none is left, they are all to change nothing
         raise CortexffError(f"{words}: to leave variant {dropped[0]} out, give --set 'variants=[{rest}]'")
     return {key: value for key, value in layer.items() if key not in lists}
+
+
+def _without(table: Mapping[str, Any], left_out: set[str], rest: Sequence[str]) -> dict[str, Any]:
+    """A closing table without some variants or conditions; with the ``rest`` where it had no other condition."""
+
+    def figures(part: Any) -> Any:
+        if not isinstance(part, Mapping):
+            return part
+        return {name: figures(value) for name, value in part.items() if name not in left_out} or None
+
+    found = dict(table)
+    if isinstance(found.get("conditions"), list):
+        found["conditions"] = [name for name in found["conditions"] if name not in left_out] or list(rest)
+    if found.get("against") not in (found.get("conditions") or ()):
+        found["against"] = None
+    if isinstance(found.get("metrics"), Mapping):
+        found["metrics"] = {
+            metric: {**row, "paper": figures(row.get("paper"))} if isinstance(row, Mapping) else row
+            for metric, row in found["metrics"].items()
+        }
+    return found
 
 
 def from_json(settings: str) -> Protocol | Common:
