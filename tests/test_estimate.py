@@ -9,7 +9,7 @@ from cortexff.environment import compiler
 from cortexff.graph import load_model
 from cortexff.protocol import estimate
 from cortexff.protocol.loading import load_protocol
-from cortexff.protocol.runner import plan
+from cortexff.protocol.plan import plan
 from cortexff.protocol.schedule import probe_updates
 from cortexff.stimuli import images as image_sets
 

@@ -15,7 +15,7 @@ from cortexff.plots.page import interval_of
 from cortexff.plots.spikes import goodness_in_time
 from cortexff.protocol.loading import load_protocol
 from cortexff.protocol.probe import STIMULUS_VARIABLES
-from cortexff.protocol.runner import measured, row_variables
+from cortexff.protocol.rows import measured, row_variables
 
 AREAS, LABELS, STIMULI = ["V1", "V2"], 10, 30
 TIMES = 40.0, 98.0, 52.0, 76.0, 24.0  # of a trial

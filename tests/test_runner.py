@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import re
 import shutil
 from collections import defaultdict
 from pathlib import Path
@@ -11,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from short_life import LABELS, MODEL, images_of, protocol_of
 
 from cortexff import sonata
 from cortexff.engines.rate import RateEngine
@@ -20,89 +20,13 @@ from cortexff.log import Log, open_file
 from cortexff.protocol import runner
 from cortexff.protocol.checkpoint import path_for
 from cortexff.protocol.lesson import Lessons
-from cortexff.protocol.runner import Interrupted, Listener, Run, check_fit, plan
+from cortexff.protocol.plan import plan
+from cortexff.protocol.runner import Interrupted, Listener, Run
 from cortexff.protocol.schedule import Protocol
 from cortexff.protocol.settings import merge
 from cortexff.stimuli import images as image_sets
-from cortexff.stimuli.images import Images
 
 torch.set_num_threads(1)  # the arrays are tiny: threads would only cost time
-PIXELS, LABELS = 9, 4
-MODEL = {
-    "format": "cortexff-model/1",
-    "areas": {
-        "retina": {"role": "input", "units": PIXELS},
-        "V1": {"units": 16},
-        "V2": {"units": 12},
-        "label": {"role": "context", "units": LABELS},
-    },
-    "projections": [
-        {"from": "retina", "to": "V1"},
-        {"from": "V1", "to": "V2"},
-        {"from": "V2", "to": "V1", "kind": "top_down"},
-        {"from": "label", "to": "V2", "kind": "top_down"},
-    ],
-}
-SETTINGS = {
-    "format": "cortexff-protocol/1",
-    "title": "A short life",
-    "section": "9",
-    "model": "tiny",
-    "stimuli": {"minibatch": 5, "validation": 12},  # 8 updates an epoch
-    "engine": {"steps": 3},
-    "readout": {"steps": [2, 3], "softmax": {"learning_rate": 3.0}},
-    "subjects": 2,
-    "seed": 1,
-    "plasticity": {"learning_rate": 1, "weight_cost": 0, "peer_normalization": 0},
-    "stages": {
-        "childhood": {
-            "phase": "interleaved",
-            "updates": 4,
-            "plasticity": {"learning_rate": 5, "weight_cost": 0.001, "peer_normalization": 0.03},
-            "decay_from": 0.5,
-            "train_softmax": True,
-            "probe": 2,
-            "probe_on": "validation",
-        },
-        "interleaved": {"phase": "interleaved", "updates": 2, "probe": "log"},
-        "deprivation": {"phase": "wake", "updates": 2, "probe": "log"},
-        "frozen": {"phase": "rest", "updates": 5, "probe": 3},
-        "sleep": {"phase": "sleep", "updates": 2},
-    },
-    "conditions": {
-        "development": {"stages": ["childhood"]},
-        "control": {"from": "development", "stages": ["interleaved"]},
-        "frozen": {"from": "development", "stages": ["frozen"]},
-        "deprived": {"from": "development", "stages": ["deprivation"]},
-        "recovered": {"from": "deprived", "stages": ["sleep", "frozen"]},
-    },
-    "variants": {"max": {"goodness": {"sign": "max"}}},
-    "table": {"conditions": ["control", "deprived"], "against": "control", "metrics": {"fp_neg": None}},
-}
-
-
-def protocol_of(*changes: dict) -> Protocol:
-    settings = merge(SETTINGS, {})
-    for change in changes:
-        settings = merge(settings, change)
-    parts = [*(settings[part] for part in ("stages", "conditions", "variants")), settings["table"]["metrics"]]
-    for part in parts:  # a change to "none" takes a part away
-        for name in [name for name, value in part.items() if value == "none"]:
-            del part[name]
-    return Protocol.model_validate(settings)
-
-
-def images_of(pixels: int = PIXELS, classes: int = LABELS, training: int = 40) -> Images:
-    """A few shapes in noise: 40 to learn from, 16 to test and 12 to validate on."""
-    random = np.random.default_rng(0)
-    shapes = random.random((classes, pixels)) < 0.4
-
-    def drawn(cases: int) -> tuple[np.ndarray, np.ndarray]:
-        labels = np.arange(cases) % classes
-        return (shapes[labels] + 0.3 * random.random((cases, pixels))).astype(np.float32), labels
-
-    shape = (3, 3) if pixels == PIXELS else (1, pixels)
-    return Images("shapes", shape, *drawn(training), *drawn(16), *drawn(12), classes=classes)
 
 
 def log_of(path: Path, subjects: list[int], blocks: int = 1, overwrite: bool = False) -> Log:
@@ -505,17 +429,6 @@ def test_a_fork_is_not_probed_again_where_its_condition_began(tmp_path, monkeypa
         assert np.array_equal(*ends) and len(measured) < probes
 
 
-def test_a_stage_that_asks_for_what_there_is_not_is_refused():
-    net, images = parse_model(json.dumps(MODEL)), images_of()
-    for change, words in (
-        ({"plasticity": {"sleeping": ["V3"]}}, "unknown area 'V3' (known: V1, V2)"),
-        ({"stimuli": {"classes": [0, 4]}}, "4 is none of 0 to 3"),
-        ({"stimuli": {"remembered": 4}}, "leaves 4 training images, but stimuli.minibatch is 5"),
-    ):
-        with pytest.raises(CortexffError, match=re.escape(words)):
-            check_fit(protocol_of({"stages": {"deprivation": change}}), net, images)
-
-
 def test_a_stage_looks_back_to_a_condition_that_has_ended(tmp_path):
     """Scaling brings goodness back to what it was; a run that is resumed still knows how that was."""
     stages = {"scaling": {"phase": "scaling", "like": "development", "updates": 3}}
@@ -778,23 +691,6 @@ def test_development_on_the_digits_lowers_the_error(tmp_path):
     by_softmax = datasets(tmp_path / "run.h5")["max/development/err_softmax"][:, 0]
     assert error[0] > 0.7 and error[-1] < 0.35
     assert by_softmax[-1] < 0.3
-
-
-def test_a_metric_that_nothing_measures_is_refused_before_the_run():
-    protocol = protocol_of({"table": {"metrics": {"fp_negg": None}}})
-    with pytest.raises(CortexffError, match="unknown metric 'fp_negg'"):
-        check_fit(protocol, parse_model(json.dumps(MODEL)), images_of())
-
-
-def test_a_shift_out_of_sight_and_a_readout_of_no_area_are_refused_before_the_run():
-    net, images = parse_model(json.dumps(MODEL)), images_of()
-    with pytest.raises(CortexffError, match=r"stimuli.jitter 3 can shift an image of 3 x 3 pixels.*give less than 3"):
-        check_fit(protocol_of({"stimuli": {"jitter": 3}}), net, images)
-    areas = {name: area for name, area in MODEL["areas"].items() if name != "V2"}
-    projections = [{"from": "retina", "to": "V1"}, {"from": "label", "to": "V1", "kind": "top_down"}]
-    shallow = parse_model(json.dumps({**MODEL, "areas": areas, "projections": projections}))
-    with pytest.raises(CortexffError, match=r"skip_first leaves out the only hidden area of .*, V1: set it to false"):
-        check_fit(protocol_of({"readout": {"skip_first": True}}), shallow, images)
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):

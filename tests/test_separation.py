@@ -20,7 +20,7 @@ from cortexff.analysis.separation import (
 from cortexff.errors import CortexffError
 from cortexff.log import Log, open_file
 from cortexff.protocol.loading import load_protocol
-from cortexff.protocol.runner import row_variables
+from cortexff.protocol.rows import row_variables
 from cortexff.protocol.schedule import probe_updates
 
 SUBJECTS, RATES, AVERAGES, BLOCKS = 8, [0.05, 0.5, 5], [0, 0.9, 0.99], [1, 8, 32, 128]

@@ -46,8 +46,8 @@ from cortexff.graph import has_context, only_area, with_goodness
 from cortexff.log import Variable
 from cortexff.protocol import table
 from cortexff.protocol.cohort import Cohort
+from cortexff.protocol.engine import most_blocks
 from cortexff.protocol.probe import P_BAR
-from cortexff.protocol.runner import most_blocks
 from cortexff.protocol.schedule import ByExperiment
 from cortexff.protocol.settings import Count, Fraction, Name, Section, SoftmaxSettings, Stage, Table
 from cortexff.stimuli import text

@@ -254,7 +254,9 @@ def run_stages(order: Order, protocol: Protocol, net: nx.MultiDiGraph) -> None:
 
     from cortexff.protocol import provenance, table
     from cortexff.protocol.checkpoint import path_for
-    from cortexff.protocol.runner import Run, plan, with_precision
+    from cortexff.protocol.engine import with_precision
+    from cortexff.protocol.plan import plan
+    from cortexff.protocol.runner import Run
 
     protocol = with_precision(protocol, net, order.device)
     images = _fitting_images(order, protocol, net)
@@ -279,7 +281,7 @@ def run_experiment(order: Order, protocol: ByExperiment, net: nx.MultiDiGraph) -
     from cortexff.experiments.course import Course, describe
     from cortexff.protocol import provenance, table
     from cortexff.protocol.checkpoint import path_for
-    from cortexff.protocol.runner import with_precision
+    from cortexff.protocol.engine import with_precision
 
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise CortexffError(f"torchrun: {order.name} is carried out by one process; start it without")
@@ -348,8 +350,10 @@ def run_many(
     from cortexff.graph import load_model
     from cortexff.plots import draw
     from cortexff.protocol import provenance, sweep, table, workers
+    from cortexff.protocol.engine import with_precision
     from cortexff.protocol.loading import load_protocol
-    from cortexff.protocol.runner import Interrupted, plan, with_precision
+    from cortexff.protocol.plan import plan
+    from cortexff.protocol.runner import Interrupted
     from cortexff.protocol.schedule import ByExperiment
 
     workers.check_installed(cluster)
@@ -419,8 +423,8 @@ def _go_on() -> str:
 
 def _fitting_images(order: Order, protocol: Protocol, net: nx.MultiDiGraph) -> Images:
     """The images of a protocol, once it is sure that they, the model and every variant go together."""
+    from cortexff.protocol.fit import check_fit
     from cortexff.protocol.presentation import images_of
-    from cortexff.protocol.runner import check_fit
 
     images = images_of(protocol.stimuli, progress=order.draws_bars)
     check_fit(protocol, net, images)

@@ -11,8 +11,8 @@ import networkx as nx
 
 from cortexff.engines import cost
 from cortexff.engines.spiking import backend_for
+from cortexff.protocol.plan import Segment
 from cortexff.protocol.progress import duration
-from cortexff.protocol.runner import Segment
 from cortexff.protocol.schedule import Protocol, learns, probe_updates
 from cortexff.protocol.settings import PHASES, Engine
 from cortexff.stimuli.images import Images
@@ -42,8 +42,8 @@ def _time(
     protocol: Protocol, net: nx.MultiDiGraph, phases: Collection[str], classes: int, device: str
 ) -> tuple[dict[str, float], float]:
     from cortexff.engines.rehearsal import BackpropRehearsal, Rehearsal, Stopwatch
+    from cortexff.protocol.engine import engine_of
     from cortexff.protocol.probe import ROWS_AT_ONCE
-    from cortexff.protocol.runner import engine_of
 
     engine = engine_of(protocol, net, device)
     subjects = min(protocol.subjects, max(1, WEIGHTS_TIMED // _weights(protocol, net)))

@@ -21,8 +21,8 @@ from cortexff.environment import machine, now
 from cortexff.errors import CortexffError
 from cortexff.graph import hidden_areas
 from cortexff.log import Log, open_file
+from cortexff.protocol.engine import most_blocks
 from cortexff.protocol.loading import from_json
-from cortexff.protocol.runner import most_blocks
 from cortexff.protocol.schedule import Common
 from cortexff.resources import PREREGISTRATION, find
 

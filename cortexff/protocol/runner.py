@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
 
 import networkx as nx
 import numpy as np
@@ -15,80 +14,32 @@ import torch
 
 from cortexff import readout, sonata
 from cortexff.engines import ranks
-from cortexff.engines.backprop import BackpropEngine, Regularizers
-from cortexff.engines.neurons import Neurons, check_neurons
-from cortexff.engines.rate import RateEngine, best_precision, check_steps
-from cortexff.engines.spiking import SpikingEngine, backend_for, check_labels
-from cortexff.engines.state import RateDynamics
+from cortexff.engines.backprop import BackpropEngine
+from cortexff.engines.rate import RateEngine
+from cortexff.engines.spiking import SpikingEngine, backend_for
 from cortexff.errors import CortexffError
-from cortexff.graph import has_context, hidden_areas, only_area, with_goodness
-from cortexff.log import Log, Variable
+from cortexff.log import Log
 from cortexff.protocol import averaging, checkpoint, physiology, vigilance
 from cortexff.protocol.cohort import Cohort
-from cortexff.protocol.dynamics import MEASURES
+from cortexff.protocol.engine import AnyEngine, engine_of, most_blocks
+from cortexff.protocol.fit import check_fit
 from cortexff.protocol.lesson import Lessons
+from cortexff.protocol.plan import Segment, plan
 from cortexff.protocol.presentation import Presentation
 from cortexff.protocol.probe import (
-    BACKPROP_VARIABLES,
-    HYBRID_VARIABLES,
     STIMULUS_VARIABLES,
-    VARIABLES,
     Measurement,
     Probe,
     measure,
     measure_softmax,
 )
-from cortexff.protocol.schedule import Common, Protocol, learns, probe_updates, split_metric, stage_lengths
-from cortexff.protocol.settings import Engine, Stage
+from cortexff.protocol.rows import PICTURES, REACHED, row_variables
+from cortexff.protocol.schedule import Protocol, learns, probe_updates
+from cortexff.protocol.settings import Engine
 from cortexff.protocol.trials import trials
 from cortexff.stimuli.images import Images
 
-ROW_VARIABLES = {
-    "update": Variable(("probe",), "updates", "updates since the condition began", dtype="i8"),
-    "stage": Variable(("probe",), "1", "stage of the condition", dtype="str"),
-    "phase": Variable(("probe",), "1", "phase of the update before the probe; none before the first", dtype="str"),
-    "age": Variable(("probe", "subject"), "updates", "updates that each subject has lived through", dtype="i8"),
-    "positive_updates": Variable(("probe", "subject"), "updates", "those with positive data", dtype="i8"),
-    "negative_updates": Variable(("probe", "subject"), "updates", "those with negative data", dtype="i8"),
-}
-
-
-WEIGHT_PATH = Variable(
-    ("probe", "subject", "area"), "1", "way that the weights of an area have gone since birth", "Σ_updates ε ‖ḡ‖"
-)
-
-
-def measured(protocol: Protocol, condition: str | None = None) -> dict[str, Variable]:
-    """Metrics of a protocol's probes, or of a condition's."""
-    of_labels = HYBRID_VARIABLES if protocol.stimuli.labels == "none" else VARIABLES
-    found = dict(BACKPROP_VARIABLES if protocol.learns_by_backprop else of_labels)
-    of_probes = {**MEASURES, "physiology": {**physiology.VARIABLES, "weight_path": WEIGHT_PATH}}
-    of_probes["averaged"] = averaging.VARIABLES
-    for asked in protocol.measures if condition is None else protocol.measures_of(condition):
-        found |= of_probes.get(asked, {})
-    # Updates and stage are coordinates, so that xarray plots against them.
-    return {name: dataclasses.replace(variable, coordinates="update stage") for name, variable in found.items()}
-
-
-def row_variables(protocol: Protocol, condition: str | None = None) -> dict[str, Variable]:
-    """What the log holds of every probe of a protocol, or of a condition."""
-    return ROW_VARIABLES | measured(protocol, condition)
-
-
-PICTURES = {
-    "receptive_fields": Variable(
-        ("subject", "unit", "pixel"), "1", "weights from the image to units of the first hidden area, evenly chosen"
-    ),
-    "image_examples": Variable(("example", "pixel"), "1", "the first images that were probed"),
-    "hybrid_examples": Variable(("subject", "example", "pixel"), "1", "the hybrids they were told from"),
-}
 EXAMPLES = 10
-RATE_SETTINGS = {"damping", "steps", "alternating", "precision"}
-AnyEngine = RateEngine | BackpropEngine
-REACHED = Variable(("subject",), "1", "whether the subject met the stage's criterion, 'until'", dtype="i1")
-
-
-AnyProtocol = TypeVar("AnyProtocol", bound=Common)
 
 
 class Interrupted(Exception):
@@ -112,24 +63,6 @@ class Position:
 
 
 @dataclass(frozen=True)
-class Segment:
-    """One stage of one condition of one variant."""
-
-    variant: str
-    condition: str
-    stage_name: str
-    stage: Stage
-    updates: int
-    first: bool  # the condition's first stage
-    last: bool  # and its last
-    before: int  # updates of the condition that come before it
-
-    @property
-    def group(self) -> str:
-        return f"{self.variant}/{self.condition}"
-
-
-@dataclass(frozen=True)
 class Listener:
     """Who hears how the run goes on.
 
@@ -147,38 +80,6 @@ class Listener:
     stop: Callable[[], bool] = lambda: False
     began: Callable[[str], None] = lambda stage: None
     resumed: Callable[[int], None] = lambda updates: None
-
-
-def plan(protocol: Protocol, training_cases: int) -> list[Segment]:
-    """All stages of a protocol in the order in which they are run."""
-    per_epoch = training_cases // protocol.stimuli.minibatch
-    if per_epoch == 0:
-        raise CortexffError(
-            f"stimuli.minibatch {protocol.stimuli.minibatch} exceeds the {training_cases} training images: lower it"
-        )
-    segments = []
-    for variant in protocol.variants:
-        stages = list(stage_lengths(protocol.variant(variant), per_epoch))
-        before = 0
-        for place, (condition, name, stage, updates) in enumerate(stages):
-            first = place == 0 or stages[place - 1][0] != condition
-            last = place + 1 == len(stages) or stages[place + 1][0] != condition
-            before = 0 if first else before
-            segments.append(Segment(variant, condition, name, stage, updates, first, last, before))
-            before += updates
-    return segments
-
-
-def with_precision(protocol: AnyProtocol, net: nx.MultiDiGraph, device: str, here: bool = True) -> AnyProtocol:
-    """The protocol with the precision that ``auto`` stands for, so that its settings say what was done.
-
-    here  whether the run will be on this machine; where it is not, nothing is known but that float32 works
-    """
-    if protocol.engine.precision != "auto":
-        return protocol
-    precision = best_precision(net, device) if here else "float32"
-    engine = protocol.engine.model_copy(update={"precision": precision})
-    return protocol.model_copy(update={"engine": engine})
 
 
 class Run:
@@ -454,119 +355,6 @@ class Run:
         return Cohort.from_arrays(self.subjects, cohorts["now"], device)
 
 
-def engine_of(
-    protocol: Protocol,
-    net: nx.MultiDiGraph,
-    device: str = "cpu",
-    learning: bool = True,
-    tell: Callable[[str], None] = lambda line: None,
-) -> AnyEngine:
-    """The engine that a variant of a protocol asks for.
-
-    learning  whether it is to learn, which is fastest in PyTorch where units spike
-    tell      hears in a line what takes long
-    """
-    if protocol.learns_by_backprop:
-        regularizers = Regularizers(**protocol.backprop.model_dump())
-        return BackpropEngine(net, regularizers, protocol.engine.precision, device)
-    net, settings = with_goodness(net, **_goodness_changes(protocol)), protocol.engine
-    dynamics = RateDynamics(**settings.model_dump(include=RATE_SETTINGS), device=device)
-    if settings.kind == "rate":
-        return RateEngine(net, dynamics)
-    backend = backend_for(settings.spiking.backend, learning, device)
-    return SpikingEngine(net, dynamics, neurons_of(settings), backend, tell)
-
-
-def neurons_of(engine: Engine) -> Neurons:
-    """Constants of the spiking units that settings ask for."""
-    return Neurons(**engine.spiking.model_dump(exclude={"backend"}))
-
-
 def _error(row: Mapping[str, np.ndarray]) -> np.ndarray:
     """The error by goodness of every subject; of a net without goodness, by softmax."""
     return row[next(name for name in ("err_goodness", "err_hybrids", "err_softmax") if name in row)]
-
-
-def check_fit(protocol: Protocol, net: nx.MultiDiGraph, images: Images) -> None:
-    """Model, images and every variant go together; raises CortexffError before anything is written where not."""
-    labels, has_label = protocol.stimuli.labels, has_context(net)
-    variants = [protocol.variant(name) for name in protocol.variants]
-    # Backpropagation takes only what is bottom-up of a model (§3.1).
-    if not protocol.learns_by_backprop and has_label != (labels == "context"):
-        found, advice = ("a", "take it out, or give context") if has_label else ("no", "give pixels or none")
-        raise CortexffError(f"stimuli.labels is {labels}, but {net.graph['source']} has {found} context area: {advice}")
-    for name, variant in () if protocol.learns_by_backprop else zip(protocol.variants, variants, strict=True):
-        check_steps(net, variant.engine.steps)
-        for stage in variant.stages.values():
-            if (engine := variant.engine_of(stage)).kind == "spiking":
-                try:
-                    check_neurons(neurons_of(engine), engine.damping, engine.alternating)
-                except CortexffError as error:
-                    others = ", ".join(other for other in protocol.variants if other != name)
-                    leave_out = f" (variant {name}; without it: --set 'variants=[{others}]')" if others else ""
-                    raise CortexffError(f"{error}{leave_out}") from error
-                check_labels(net, neurons_of(engine))
-    needed_of = {"input": (images.training_images.shape[1], "pixels"), "context": (images.classes, "labels")}
-    for role, (needed, what) in needed_of.items():
-        if role == "context" and labels != "context":
-            continue
-        area = only_area(net, role)
-        units = net.nodes[area]["units"]
-        if units != needed:
-            raise CortexffError(
-                f"image set {images.name} has {needed} {what}, but area {area} has {units} units: "
-                f"change the area in {net.graph['source']}, or stimuli.images in the protocol"
-            )
-    if ranks.count() > 1 and any(variant.stimuli.negatives == "other_context" for variant in variants):
-        raise CortexffError("stimuli.negatives other_context: a case hears the one before it, so run it in one process")
-    metrics, areas = measured(protocol), hidden_areas(net)
-    if len(areas) == 1 and any(variant.readout.skip_first for variant in variants):
-        raise CortexffError(
-            f"readout.skip_first leaves out the only hidden area of {net.graph['source']}, {areas[0]}: set it to false"
-        )
-    for name, variant in zip(protocol.variants, variants, strict=True):
-        for stage_name, stage in variant.stages.items():
-            check_stage(variant, stage, f"stages.{stage_name} (variant {name})", areas, images)
-    if protocol.stimuli.jitter >= min(images.shape[:2]):
-        rows, columns = images.shape[:2]
-        raise CortexffError(
-            f"stimuli.jitter {protocol.stimuli.jitter} can shift an image of {rows} x {columns} pixels out of sight: "
-            f"give less than {min(rows, columns)}"
-        )
-    for metric in protocol.table.metrics:
-        name, area = split_metric(metric)
-        if name not in metrics:
-            raise CortexffError(f"table.metrics: unknown metric '{metric}' (known: {', '.join(metrics)})")
-        if area is not None and not ("area" in metrics[name].dims and area in areas):
-            raise CortexffError(
-                f"table.metrics: '{metric}' asks for area {area}; "
-                + (f"known areas: {', '.join(areas)}" if "area" in metrics[name].dims else f"{name} has no areas")
-            )
-    most_blocks(protocol, net)
-
-
-def check_stage(protocol: Protocol, stage: Stage, place: str, areas: Sequence[str], images: Images) -> None:
-    """A stage asks for areas and images that there are; raises CortexffError where not."""
-    for area in protocol.plasticity_of(stage).sleeping or ():
-        if area not in areas:
-            raise CortexffError(f"{place}.plasticity.sleeping: unknown area '{area}' (known: {', '.join(areas)})")
-    shown, minibatch = stage.stimuli, protocol.stimuli.minibatch
-    found = len(images.training_labels)
-    if shown.classes is not None:
-        if (unknown := max(shown.classes)) >= images.classes:
-            raise CortexffError(f"{place}.stimuli.classes: {unknown} is none of 0 to {images.classes - 1}")
-        found = int(np.isin(images.training_labels, shown.classes).sum())
-    found = min(found, shown.remembered or found)
-    if found < minibatch:
-        words = f"{place}.stimuli leaves {found} training images, but stimuli.minibatch is {minibatch}"
-        raise CortexffError(f"{words}: give more classes or remembered, or a smaller minibatch")
-
-
-def most_blocks(protocol: Common, net: nx.MultiDiGraph) -> int:
-    """The largest number of goodness blocks of an area, over all variants."""
-    variants = [with_goodness(net, **_goodness_changes(protocol.variant(name))) for name in protocol.variants]
-    return max(changed.nodes[area]["goodness"].blocks for changed in variants for area in hidden_areas(net))
-
-
-def _goodness_changes(protocol: Common) -> dict[str, Any]:
-    return protocol.goodness.model_dump(exclude_none=True)

@@ -26,7 +26,7 @@ from cortexff.errors import CortexffError
 from cortexff.protocol import provenance
 from cortexff.protocol.checkpoint import path_for
 from cortexff.protocol.loading import assignment
-from cortexff.protocol.runner import Segment, plan
+from cortexff.protocol.plan import Segment, plan
 from cortexff.protocol.schedule import Protocol
 
 
