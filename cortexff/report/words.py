@@ -1,10 +1,12 @@
-"""Numbers as they are printed: with their interval, a true minus sign, and no more digits than they deserve."""
+"""Numbers, lists and names as they are printed; a number with its interval and no more digits than it deserves."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Sequence
 
 from cortexff.analysis.statistics import Effect, Interval
+from cortexff.protocol.schedule import Protocol
 
 UNKNOWN = "–"
 
@@ -48,3 +50,34 @@ def estimate(found: Interval | Effect | None, digits: int = 2, signed: bool = Fa
     if isinstance(found, Effect) and math.isfinite(found.d_z):
         text += f", d_z {number(found.d_z, 1)}"
     return text
+
+
+def span(values: Sequence[float], signed: bool = False) -> str:
+    """The least and the greatest; once where they are alike."""
+    return " to ".join(dict.fromkeys(number(one, 1, signed) for one in (min(values), max(values))))
+
+
+def listed(texts: Sequence[str]) -> str:
+    """a, b and c."""
+    return ", ".join(texts[:-1]) + f" and {texts[-1]}" if len(texts) > 1 else "".join(texts)
+
+
+def one_of(values: Collection[int | str]) -> str:
+    """a or b."""
+    return " or ".join(map(str, sorted(values)))
+
+
+def in_words(name: str) -> str:
+    """A name without its underlines."""
+    return name.replace("_", " ")
+
+
+def named(protocol: Protocol) -> str:
+    """The image set as it is spelled in a sentence."""
+    return {"digits": "the digits"}.get(protocol.stimuli.images, protocol.stimuli.images.upper())
+
+
+def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Rows under their heads, in Markdown."""
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
