@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,8 +92,8 @@ def _chosen(settings: dict[str, Any], layer: Mapping[str, Any], words: str) -> M
             raise CortexffError(f"{words}: no {key[:-1]} {shown(unknown[0])} (known: {', '.join(known)})")
         settings[key] = {name: known[name] for name in known if name in names}
         if isinstance(settings.get("table"), Mapping):
-            left_out, rest = set(known) - set(names), settings[key]
-            settings["table"] = _without(settings["table"], left_out, rest if key == "conditions" else ())
+            rest = settings[key] if key == "conditions" else None
+            settings["table"] = _without(settings["table"], set(known) - set(names), rest)
     asked, known = layer.get("variants"), settings.get("variants") or {}
     dropped = [name for name, changes in (asked.items() if isinstance(asked, Mapping) else ()) if changes is None]
     rest = ", ".join(name for name in known if name not in dropped)
@@ -102,8 +102,11 @@ def _chosen(settings: dict[str, Any], layer: Mapping[str, Any], words: str) -> M
     return {key: value for key, value in layer.items() if key not in lists}
 
 
-def _without(table: Mapping[str, Any], left_out: set[str], rest: Sequence[str]) -> dict[str, Any]:
-    """A closing table without some variants or conditions; with the ``rest`` where it had no other condition."""
+def _without(table: Mapping[str, Any], left_out: set[str], rest: Collection[str] | None) -> dict[str, Any]:
+    """A closing table without some variants or conditions.
+
+    rest  the conditions that are left, to be shown where the table had no other; None where variants are left out
+    """
 
     def figures(part: Any) -> Any:
         if not isinstance(part, Mapping):
@@ -111,10 +114,10 @@ def _without(table: Mapping[str, Any], left_out: set[str], rest: Sequence[str]) 
         return {name: figures(value) for name, value in part.items() if name not in left_out} or None
 
     found = dict(table)
-    if isinstance(found.get("conditions"), list):
+    if rest is not None and isinstance(found.get("conditions"), list):
         found["conditions"] = [name for name in found["conditions"] if name not in left_out] or list(rest)
-    if found.get("against") not in (found.get("conditions") or ()):
-        found["against"] = None
+        if found.get("against") in left_out:
+            found["against"] = None
     if isinstance(found.get("metrics"), Mapping):
         found["metrics"] = {
             metric: {**row, "paper": figures(row.get("paper"))} if isinstance(row, Mapping) else row
