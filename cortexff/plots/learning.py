@@ -107,6 +107,8 @@ def agreement_sheet(variants: Mapping[str, Conditions], about: Mapping[str, Any]
     for above, below, area in zip(rows[0], rows[-1], areas, strict=True):
         above.set_title(area, weight="bold")
         below.set_xlabel("Updates")
+    low, high = rows[0, 0].get_ylim()
+    rows[0, 0].set_ylim(low, high + 0.15 * (high - low))  # room for the legend above the curves
     rows[0, 0].legend(loc="upper left", ncols=3, borderaxespad=0.1)
     reading = "above 0: drives from above and below agree; below 0: they cancel"
     figure.text(0.5, 1 - 0.48 / height, reading, ha="center", va="top")
