@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from short_life import LABELS, PIXELS
+from short_life import MODEL as SHORT_LIFE
 
 from cortexff.engines.rate import RateEngine
 from cortexff.engines.state import RateDynamics, RateState
@@ -12,7 +14,7 @@ from cortexff.graph import parse_model, with_goodness
 from cortexff.protocol.presentation import Presentation
 
 torch.set_num_threads(1)  # the arrays are tiny: threads would only cost time
-LABELS, PIXELS, STEPS, AREAS = 4, 9, 6, ("V1", "V2")
+STEPS, AREAS = 6, ("V1", "V2")
 MODEL = {
     "format": "cortexff-model/1",
     "areas": {
@@ -21,12 +23,7 @@ MODEL = {
         "V2": {"units": 6, "goodness": {"measure": "mean_square", "threshold": 0.5, "temperature": 0.5}},
         "label": {"role": "context", "units": LABELS},
     },
-    "projections": [
-        {"from": "retina", "to": "V1"},
-        {"from": "V1", "to": "V2"},
-        {"from": "V2", "to": "V1", "kind": "top_down"},
-        {"from": "label", "to": "V2", "kind": "top_down"},
-    ],
+    "projections": SHORT_LIFE["projections"],
 }
 CLAMPED = Presentation("context", "retina", "label", (3, 3), LABELS, blurs=2)
 

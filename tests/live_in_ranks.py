@@ -14,15 +14,15 @@ from cortexff.engines import ranks
 from cortexff.graph import load_model
 from cortexff.log import Log
 from cortexff.protocol.loading import load_protocol
+from cortexff.protocol.presentation import images_of
 from cortexff.protocol.runner import Run
-from cortexff.stimuli import images as image_sets
 
 
 def live(out: str, updates: str, name: str, variant: str, preset: str, learning_rate: str) -> None:
     ranks.join()
     changes = {"engine": {"precision": "float32"}, "plasticity": {"learning_rate": float(learning_rate)}}
     protocol = load_protocol(name, preset, {"live_in_ranks.py": changes})
-    images = image_sets.hold_out(image_sets.load(protocol.stimuli.images), protocol.stimuli.validation)
+    images = images_of(protocol.stimuli)
     with tempfile.TemporaryDirectory() as folder:
         log = Log.create(Path(folder) / "log.h5", {}, {"subject": [0, 1]})
         run = Run(protocol, load_model(protocol.model), images, log, Path(folder) / "none.h5", subjects=[0, 1])

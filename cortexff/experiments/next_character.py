@@ -42,11 +42,11 @@ from cortexff.engines.rate import RateEngine, check_steps
 from cortexff.engines.state import RateDynamics
 from cortexff.errors import CortexffError
 from cortexff.experiments.reading import SYMBOLS, Reader, of_windows, sample, uniforms, windows, with_last
-from cortexff.graph import has_context, only_area, with_goodness
+from cortexff.graph import has_context, only_area
 from cortexff.log import Variable
 from cortexff.protocol import table
 from cortexff.protocol.cohort import Cohort
-from cortexff.protocol.engine import most_blocks
+from cortexff.protocol.engine import most_blocks, net_of
 from cortexff.protocol.probe import P_BAR
 from cortexff.protocol.schedule import ByExperiment
 from cortexff.protocol.settings import Count, Fraction, Name, Section, SoftmaxSettings, Stage, Table
@@ -204,7 +204,7 @@ class Experiment:
     def engine(self, variant: str) -> RateEngine:
         settings = self.protocol.variant(variant)
         dynamics = RateDynamics(steps=0, precision=settings.engine.precision, device=self.device)
-        return RateEngine(with_goodness(self.net, **settings.goodness.model_dump(exclude_none=True)), dynamics)
+        return RateEngine(net_of(settings, self.net), dynamics)
 
     @property
     def size(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import networkx as nx
 
@@ -36,7 +36,7 @@ def engine_of(
     if protocol.learns_by_backprop:
         regularizers = Regularizers(**protocol.backprop.model_dump())
         return BackpropEngine(net, regularizers, protocol.engine.precision, device)
-    net, settings = with_goodness(net, **_goodness_changes(protocol)), protocol.engine
+    net, settings = net_of(protocol, net), protocol.engine
     dynamics = RateDynamics(**settings.model_dump(include=RATE_SETTINGS), device=device)
     if settings.kind == "rate":
         return RateEngine(net, dynamics)
@@ -63,9 +63,10 @@ def with_precision(protocol: AnyProtocol, net: nx.MultiDiGraph, device: str, her
 
 def most_blocks(protocol: Common, net: nx.MultiDiGraph) -> int:
     """The largest number of goodness blocks of an area, over all variants."""
-    variants = [with_goodness(net, **_goodness_changes(protocol.variant(name))) for name in protocol.variants]
+    variants = [net_of(protocol.variant(name), net) for name in protocol.variants]
     return max(changed.nodes[area]["goodness"].blocks for changed in variants for area in hidden_areas(net))
 
 
-def _goodness_changes(protocol: Common) -> dict[str, Any]:
-    return protocol.goodness.model_dump(exclude_none=True)
+def net_of(protocol: Common, net: nx.MultiDiGraph) -> nx.MultiDiGraph:
+    """The model with the goodness that a variant of a protocol asks for."""
+    return with_goodness(net, **protocol.goodness.model_dump(exclude_none=True))
