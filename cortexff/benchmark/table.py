@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cortexff.report.words import markdown_table
+
 KEPT = "benchmark*.json"  # in results/, a file for each machine or part
 COLUMNS = ("case", "time [quartiles] or memory", "epoch", "Gflop/s of product", "share", "beside")
 WIDTHS = (36, 28, 6, 18, 6, 0)
@@ -42,10 +44,5 @@ def markdown(paths: Iterable[Path]) -> str:
 def _markdown(path: Path) -> str:
     found = json.loads(path.read_text(encoding="utf-8"))
     threads = f"{found['threads']} thread{'s' if found['threads'] > 1 else ''}"
-    lines = [
-        f"{found['machine']}, {threads}, torch {found['torch']}, {found['date'][:10]}.",
-        "",
-        "| " + " | ".join(COLUMNS) + " |",
-        "|---" * len(COLUMNS) + "|",
-    ]
-    return "\n".join([*lines, *("| " + " | ".join(cells(row)) + " |" for row in found["rows"])])
+    about = f"{found['machine']}, {threads}, torch {found['torch']}, {found['date'][:10]}."
+    return f"{about}\n\n{markdown_table(COLUMNS, [cells(row) for row in found['rows']])}"

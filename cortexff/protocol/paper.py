@@ -25,6 +25,7 @@ from cortexff.log import open_file
 from cortexff.protocol.loading import load_protocol
 from cortexff.protocol.table import Row, aligned, cell, is_percent, label, quantity
 from cortexff.report import answers
+from cortexff.report.words import UNKNOWN, markdown_table
 from cortexff.resources import find, names
 
 FOLDER = Path("results") / "paper"
@@ -144,8 +145,7 @@ def figures(runs: Sequence[KeptRun]) -> list[list[str]]:
 def markdown(runs: Sequence[KeptRun]) -> str:
     """The runs as Markdown: the paper's figures and ours, then what else the runs found."""
     heading, *rows = figures(runs)
-    lines = [_row(heading), "|---" * len(heading) + "|"]
-    lines += [_row([*row[:5], f"`{row[5]}`", *row[6:]]) for row in rows]
+    lines = [markdown_table(heading, [[*row[:5], f"`{row[5]}`", *row[6:]] for row in rows])]
     for run in runs:
         compared = [row for row in run.rows if "−" in row.condition]
         if run.figures and not compared:
@@ -153,42 +153,38 @@ def markdown(runs: Sequence[KeptRun]) -> str:
         first = run.rows[0]
         lines += ["", f"`{first.protocol}`, preset {first.preset}, {first.subjects} subjects: mean [95 % interval];"]
         lines += [f"{run.time(1)} on {run.machine}, {run.date}.", ""]
-        lines += _comparison(run) if compared else _variants(run)
+        lines.append(_comparison(run) if compared else _variants(run))
     return "\n".join(lines)
 
 
-def _comparison(run: KeptRun) -> list[str]:
+def _comparison(run: KeptRun) -> str:
     """A column for each condition and difference, a row for each variant and metric."""
     conditions = list(dict.fromkeys(row.condition for row in run.rows))
-    lines = [_row(["", *conditions]), "|---" * (len(conditions) + 1) + "|"]
     of = {(row.variant, row.metric, row.condition): row for row in run.rows}
     metrics = dict.fromkeys(row.metric for row in run.rows)
     shown = [metric for metric in metrics if metric in README_METRICS] or metrics
+    lines = []
     for variant, metric in itertools.product(dict.fromkeys(row.variant for row in run.rows), shown):
         found = [of.get((variant, metric, condition)) for condition in conditions]
-        cells = ["–" if row is None else cell(row) for row in found]
-        lines.append(_row([f"{variant}: {_named(metric)}", *cells]))
-    return lines
+        cells = [UNKNOWN if row is None else cell(row) for row in found]
+        lines.append([f"{variant}: {_named(metric)}", *cells])
+    return markdown_table(["", *conditions], lines)
 
 
-def _variants(run: KeptRun) -> list[str]:
+def _variants(run: KeptRun) -> str:
     """A column for each variant, and condition where there are several; a row for each metric."""
     columns = list(dict.fromkeys((row.variant, row.condition) for row in run.rows))
     several = len({condition for _, condition in columns}) > 1
     heading = [f"{variant}, {condition}" if several else variant for variant, condition in columns]
-    lines = [_row(["", *heading]), "|---" * (len(columns) + 1) + "|"]
+    lines = []
     for metric in dict.fromkeys(row.metric for row in run.rows):
         of = {(row.variant, row.condition): row for row in run.rows if row.metric == metric}
-        lines.append(_row([_named(metric), *(cell(of[column]) for column in columns)]))
-    return lines
+        lines.append([_named(metric), *(cell(of[column]) for column in columns)])
+    return markdown_table(["", *heading], lines)
 
 
 def _named(metric: str) -> str:
     return label(metric) + (", %" if is_percent(metric) else "")
-
-
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
 
 
 def text(runs: Sequence[KeptRun]) -> str:
