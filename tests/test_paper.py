@@ -1,5 +1,6 @@
 """The kept runs: what the README says of them is what their files hold."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from cortexff.errors import CortexffError
 from cortexff.log import Log
 from cortexff.protocol import table
+from cortexff.protocol.loading import from_json, load_protocol
 from cortexff.protocol.paper import kept_runs, markdown, sections, text, update, wanted
 from cortexff.protocol.table import Row
 
@@ -20,7 +22,12 @@ PROVENANCE = {
     "started": "2026-01-02T10:00:00+00:00",
     "finished": "2026-01-02T18:15:00+00:00",
     "seconds": 1800.0,  # it was interrupted
-    "settings": '{"stages": {"young": {"epochs": 15, "phase": "interleaved"}, "look": {"epochs": 9, "phase": "rest"}}}',
+    "settings": json.dumps(
+        {
+            "stimuli": {"images": "mnist"},
+            "stages": {"young": {"epochs": 15, "phase": "interleaved"}, "look": {"epochs": 9, "phase": "rest"}},
+        }
+    ),
 }
 
 
@@ -37,6 +44,19 @@ def test_readme_holds_the_kept_results():
     assert update(readme, sections(ROOT)) == readme.read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "results" / "paper").glob("*.h5")), ids=lambda path: path.stem)
+def test_a_kept_run_had_the_settings_that_its_preset_has(path):
+    """The command beside a row is the one that gives it: what was learned, and how, is what the preset says today."""
+    with h5py.File(path) as file:
+        kept = from_json(file.attrs["settings"])
+        today = load_protocol(file.attrs["protocol_name"], file.attrs["preset"])
+    of_learning = {"model", "subjects", "seed", "stimuli", "engine", "readout", "plasticity", "goodness", "updates"}
+    then, now = (one.model_dump(include=of_learning, exclude={"engine": {"precision"}}) for one in (kept, today))
+    assert then == now
+    stages = getattr(kept, "stages", {})  # some may have come since
+    assert stages == {name: today.stages[name] for name in stages}
+
+
 def test_a_kept_table_is_read_back(folder):
     (run,) = kept_runs(folder)
     assert run.rows[0] == ROW
@@ -49,10 +69,8 @@ def test_a_kept_table_is_read_back(folder):
 
 def test_only_rows_with_a_figure_of_the_paper_are_set_beside_it(folder):
     runs = kept_runs(folder)
-    ours = (
-        "| 3.4 | error, % | 1.31 | 1.50 [1.40, 1.60] | 3 | `recurrent --preset medium` | 15 | 30 min | a box, 2 cores |"
-    )
-    assert ours in markdown(runs)
+    ours = ["3.4", "error, %", "mnist", "1.31", "1.50 [1.40, 1.60]", "+0.19", "3", "`recurrent --preset medium`", "15"]
+    assert f"| {' | '.join(ours)} | 30 min | a box, 2 cores | 2026-01-02 |" in markdown(runs)
     assert sum("not run yet" not in line for line in text(runs).splitlines()) == 3  # a heading, a rule and this
 
 
@@ -81,7 +99,7 @@ def test_a_run_without_a_figure_of_the_paper_has_a_table_of_its_own(tmp_path):
         bare = replace(ROW, paper=np.nan, preset="default")
         table.write(log, [bare, replace(bare, variant="min", ours=7.0)])
     written = markdown(kept_runs(tmp_path))
-    assert "`recurrent`, preset default, 3 subjects" in written
+    assert "`recurrent`, preset default, mean of 3 [95 % interval];" in written
     assert (
         "|  | max | min |" in written and "| error by goodness, % | 1.50 [1.40, 1.60] | 7.00 [1.40, 1.60] |" in written
     )

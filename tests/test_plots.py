@@ -220,7 +220,7 @@ def test_the_same_run_draws_the_same_file(tmp_path, write):
 
 
 def test_the_mean_and_its_interval_leave_a_gap_where_a_subject_has_no_value():
-    gap, whole = interval_of(np.array([1.0, np.nan])), interval_of(np.array([1.0, 3.0]))
+    gap, whole = interval_of(np.array([1.0, np.nan])), interval_of(np.array([1.0, 2.0, 3.0]))
     assert np.isnan([gap.mean, gap.low, gap.high]).all() and gap.n == 2
     assert whole.mean == 2 and whole.low < 1 and whole.high > 3
 

@@ -39,9 +39,10 @@ def test_interval_holds_the_mean_as_often_as_it_says():
     assert np.mean([i.low < 0 < i.high for i in intervals]) == pytest.approx(0.8, abs=0.04)
 
 
-def test_interval_of_one_subject_has_no_bounds():
-    found = mean_interval([4.0])
-    assert (found.mean, found.n) == (4, 1) and np.isnan(found.low) and np.isnan(found.high)
+@pytest.mark.parametrize("subjects", [[4.0], [3.0, 5.0]])
+def test_interval_of_fewer_than_three_subjects_has_no_bounds(subjects):
+    found = mean_interval(subjects)
+    assert (found.mean, found.n) == (4, len(subjects)) and np.isnan(found.low) and np.isnan(found.high)
 
 
 def test_paired_difference_removes_what_subjects_share():

@@ -168,12 +168,17 @@ def test_the_table_as_text_is_aligned(tmp_path):
     metrics = {"fp_neg": {"paper": 20.5}, "dprime": None, "rate": None}
     rendered = table.render(table.build(path, protocol_of(metrics), "short", "quick"))
     means, changes = rendered.split("\n\n")
-    assert means.startswith("max: mean [95 % interval]") and changes.startswith("max: change within subjects")
+    assert means.startswith("max: mean of 3 [95 % interval]") and changes.startswith("max: change within subjects")
     assert aligned(means) and aligned(changes), rendered
     assert means.splitlines()[0].split()[-4:] == ["control", "deprived", "recovered", "paper"]
     assert "20.0 [-4.8, 44.8]" in means and means.splitlines()[2].endswith("20.5")
     assert means.splitlines()[3].endswith("–")  # the paper gives no d′
     assert "+46.7 [18.0, 75.4] up 3 of 3" in changes and "paper" not in changes
+
+
+def test_nothing_is_less_than_nothing():
+    row = table.Row("any", "9", "max", "control", "rate", "mean rate", math.nan, -0.001, -0.004, -0.002, 3, "quick", "")
+    assert table.cell(row) == "0.00 [0.00, 0.00]"
 
 
 def test_one_subject_has_no_interval(tmp_path):

@@ -76,14 +76,15 @@ def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
 
     values   (subjects,)
     level    share of such intervals that hold the true mean, if the values are normal
-    returns  the interval; one subject gives NaN bounds
+    returns  the interval; fewer than three subjects give NaN bounds: those of two would be 9 times as far from the mean
+             as they are
     raises   ValueError for no subject, or values that are not finite
     """
     from scipy.stats import t
 
     values = _finite(values)
     mean, n = float(values.mean()), values.size
-    if n == 1:
+    if n < 3:
         return Interval(mean, float("nan"), float("nan"), n)
     half = float(t.ppf((1 + level) / 2, n - 1) * values.std(ddof=1) / np.sqrt(n))
     return Interval(mean, mean - half, mean + half, n)

@@ -95,7 +95,11 @@ class Gradients:
         self.weights = {name: take(f"weights/{name}", weights.shape) for name, weights in state.weights.items()}
 
     def add(self, moment: Moment, area: str) -> None:
-        """Take in an area's derivative by its drive, of one step (eq. 3)."""
+        """Take in an area's derivative by its drive, of one step (eq. 3).
+
+        Where no label has reached the area yet, its activity is that of all versions: what the real one and the wrong
+        one ask for adds up, and is that every image have a goodness of θ.
+        """
         engine, activity = self.engine, moment.activity[area]
         derivative = self.take(f"derivative/{engine.units[area]}", self.sums[area].shape)
         log_odds = engine.log_odds(area, engine.goodness(area, moment.judged.get(area, activity)))

@@ -10,6 +10,7 @@ from cortexff.plots.page import (
     COLOURS,
     GREY,
     KINDS,
+    READING,
     WIDTH,
     Conditions,
     draw_curve,
@@ -48,7 +49,7 @@ def learning_sheet(variants: Mapping[str, Conditions], protocol: Protocol, about
     most = max(len(found) for found in variants.values())
     below = 0.1 + 0.15 * most if most > CONDITIONS_INSIDE else 0.0  # inches of a legend
     height = 0.45 + (2.4 + below) * len(variants) + 0.8
-    figure = titled_page(WIDTH, height, about)
+    figure = titled_page(WIDTH, height, about, f"{READING}; errors of 0 at the lower edge")
     edges = {"left": 0.08, "right": 0.985, "bottom": (0.66 + below) / height, "top": 1 - 0.8 / height}
     grid = figure.add_gridspec(len(variants), len(errors), hspace=(0.8 + below) / 1.6, wspace=0.06, **edges)
     rows = grid.subplots(squeeze=False)

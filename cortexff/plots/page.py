@@ -1,7 +1,7 @@
 """What sheets have in common: a page with its title, colours, curves of subjects and their mean, scales.
 
-Thin lines are subjects, bold lines their mean, bands its 95 % interval; where a subject has no finite value, the mean
-and its band have a gap.
+Thin lines are subjects, bold lines their mean, bands its 95 % interval, of three subjects or more; where a subject has
+no finite value, the mean and its band have a gap.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ THIN = {"linewidth": 0.4, "alpha": 0.5}
 BOLD = {"linewidth": 1.3, "marker": "o", "markersize": 2.5}
 KINDS = {"real data": SKY, "wrong labels": ORANGE, "noise": PURPLE}
 SIGNS = {"max": ("high", "above"), "min": ("low", "below")}  # activity on real data; side of θ that is called real
-READING = "thin lines: subjects; bold: their mean; band: its 95 % t interval, cut at the axes"
+READING = "thin lines: subjects; bold: their mean; band, of three or more: its 95 % t interval, cut at the axes"
 
 
 def titled_page(width: float, height: float, about: Mapping[str, Any], reading: str = READING) -> Figure:
@@ -56,6 +56,8 @@ def titled_page(width: float, height: float, about: Mapping[str, Any], reading: 
     settings, versions = json.loads(about["settings"]), json.loads(about["versions"])
     subjects = f"{settings['subjects']} subject{'s' if settings['subjects'] > 1 else ''}"
     origin = f"{about['protocol_name']}, preset {about['preset']}, {subjects}, model {settings['model']}"
+    if "stimuli" in settings:
+        origin += f", images {settings['stimuli']['images']}"
     figure.text(0.5, 1 - 0.1 / height, origin, weight="bold", size=9, ha="center", va="top")
     figure.text(0.5, 1 - 0.3 / height, textwrap.shorten(about["title"], 120), size=8, ha="center", va="top")
     version = " ".join(filter(None, ["cortexff", versions["cortexff"], about["git_commit"][:10]]))
@@ -109,9 +111,12 @@ def same_height(row: Sequence[Axes], from_zero: bool) -> None:
 
 
 def logarithmic(panels: Sequence[Axes], ticks: Sequence[float], low: float, high: float) -> None:
-    """A logarithmic scale for all panels, with those ticks that lie on it."""
+    """A logarithmic scale for all panels, with those ticks that lie on it; what is lower lies at the lower edge."""
     ticks = [tick for tick in ticks if low <= tick <= high]
     for axes in panels:
+        for line in axes.lines:
+            with np.errstate(invalid="ignore"):  # some subjects have no value
+                line.set_ydata(np.maximum(line.get_ydata(), low))
         axes.set_ylim(low, high)  # before the scale, which would look for positive values
         axes.set_yscale("log", nonpositive="clip")
         axes.set_yticks(ticks, labels=[f"{tick:g}" for tick in ticks])

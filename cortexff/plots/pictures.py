@@ -25,7 +25,7 @@ def receptive_fields_sheet(found: h5py.Group, about: Mapping[str, Any]) -> Figur
         WIDTH,
         0.75 + (WIDTH - 0.2) * rows / columns,
         about,
-        "light: excites, dark: inhibits; each unit by its own scale",
+        f"{found.name[1:]}; light: excites, dark: inhibits; each unit by its own scale",
     )
     panels = _pictures(figure, rows, columns)
     for axes, field in zip(panels, _as_images(fields, about), strict=False):

@@ -250,7 +250,7 @@ def run_stages(order: Order, protocol: Protocol, net: nx.MultiDiGraph) -> None:
         if ranks.number():  # where torchrun started several processes, one of them speaks and writes
             order = replace(order, progress="none")
         else:
-            order.announce(protocol.title)
+            order.announce(f"{protocol.title}; images: {protocol.stimuli.images}")
 
     from cortexff.protocol import provenance, table
     from cortexff.protocol.checkpoint import path_for

@@ -84,7 +84,8 @@ def describe(
     engines = {segment: variants[segment.variant].engine_of(segment.stage) for segment in segments}
     probes = {segment: len({0} | set(probe_updates(segment.stage, segment.updates, per_epoch))) for segment in segments}
     learning = {phase for segment in segments for phase in segment.stage.phases if PHASES[phase]}
-    lines = [f"{protocol.title}", f"model {net.graph['source']}, {protocol.subjects} subjects, results in {out}", ""]
+    about = f"images {images.name}, model {net.graph['source']}, {protocol.subjects} subjects, results in {out}"
+    lines = [protocol.title, about, ""]
     wide = max(24, *(len(segment.group) + 2 for segment in segments))
     named = max(14, *(len(segment.stage_name) + 2 for segment in segments))
     lines.append(f"{'condition':<{wide}}{'stage':<{named}}{'phase':<13}{'updates':>9}{'probes':>8}  learning rate")

@@ -48,7 +48,8 @@ def check_fit(protocol: Protocol, net: nx.MultiDiGraph, images: Images) -> None:
         if units != needed:
             raise CortexffError(
                 f"image set {images.name} has {needed} {what}, but area {area} has {units} units: "
-                f"change the area in {net.graph['source']}, or stimuli.images in the protocol"
+                f"name another model (--model, or model in the protocol) or other stimuli.images, "
+                f"or change the area in {net.graph['source']}"
             )
     if ranks.count() > 1 and any(variant.stimuli.negatives == "other_context" for variant in variants):
         raise CortexffError("stimuli.negatives other_context: a case hears the one before it, so run it in one process")

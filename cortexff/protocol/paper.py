@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from cortexff.description import parse, read_text
 from cortexff.errors import CortexffError
 from cortexff.log import open_file
 from cortexff.protocol.loading import load_protocol
-from cortexff.protocol.table import Row, aligned, cell, is_percent, label, quantity
+from cortexff.protocol.table import Row, aligned, cell, is_percent, label, mean_of, quantity
 from cortexff.report import answers
 from cortexff.report.words import UNKNOWN, markdown_table
 from cortexff.resources import find, names
@@ -51,12 +52,14 @@ README_METRICS = (
 class KeptRun:
     """One results file and its closing table.
 
+    images   that were shown; none to a net that reads
     minutes  at work; of a run begun by an earlier version at most, for its pauses were not counted
     epochs   passes through the training images while areas learned; 0 where they are not counted in epochs
     """
 
     path: Path
     rows: list[Row]
+    images: str
     machine: str
     date: str
     minutes: float
@@ -87,14 +90,15 @@ def kept_runs(folder: Path = FOLDER) -> list[KeptRun]:
             started, finished = (datetime.fromisoformat(file.attrs[name]) for name in ("started", "finished"))
             at_most = "seconds" not in file.attrs
             minutes = ((finished - started).total_seconds() if at_most else file.attrs["seconds"]) / 60
-            epochs = _epochs(file.attrs["settings"])
+            settings = json.loads(file.attrs["settings"])
+            images, epochs = settings.get("stimuli", {}).get("images", ""), _epochs(settings)
             date = started.date().isoformat()
-            runs.append(KeptRun(path, rows, file.attrs["machine"], date, minutes, at_most, epochs))
+            runs.append(KeptRun(path, rows, images, file.attrs["machine"], date, minutes, at_most, epochs))
     return sorted(runs, key=lambda run: (run.rows[0].section, run.path.name))
 
 
-def _epochs(settings: str) -> int:
-    stages = json.loads(settings).get("stages", {}).values()
+def _epochs(settings: Mapping[str, Any]) -> int:
+    stages = settings.get("stages", {}).values()
     return sum(stage["epochs"] or 0 for stage in stages if stage["phase"] != "rest")
 
 
@@ -106,6 +110,7 @@ class Wanted:
     protocol: str
     preset: str
     quantity: str
+    images: str
     paper: float
 
 
@@ -122,7 +127,7 @@ def wanted(runs: Sequence[KeptRun]) -> list[Wanted]:
                 figure = row.figure(variant, condition) if row is not None else None
                 if figure is not None and (name, preset) not in kept:
                     what = quantity(metric, condition, variant)
-                    found.append(Wanted(protocol.section, name, preset, what, figure))
+                    found.append(Wanted(protocol.section, name, preset, what, protocol.stimuli.images, figure))
     return found
 
 
@@ -133,25 +138,26 @@ def figures(runs: Sequence[KeptRun]) -> list[list[str]]:
         for row in run.figures:
             epochs = str(run.epochs or "–")
             about = [str(row.subjects), f"{row.protocol} --preset {row.preset}", epochs, run.time(0)]
-            ours = [f"{row.paper:g}", cell(row), *about, run.machine, run.date]
-            lines.append([row.section, row.quantity, *ours])
+            ours = [f"{row.paper:g}", cell(row), f"{row.ours - row.paper:+.2f}".replace("-", "−")]
+            lines.append([row.section, row.quantity, run.images, *ours, *about, run.machine, run.date])
     for one in wanted(runs):
-        missing = ["not run yet", "", f"{one.protocol} --preset {one.preset}", "", "", "", ""]
-        lines.append([one.section, one.quantity, f"{one.paper:g}", *missing])
-    heading = ["§", "quantity", "paper", "ours", "subjects", "run", "epochs", "time", "machine", "date"]
+        missing = ["not run yet", "", "", f"{one.protocol} --preset {one.preset}", "", "", "", ""]
+        lines.append([one.section, one.quantity, one.images, f"{one.paper:g}", *missing])
+    heading = ["§", "quantity", "images", "paper", "ours", "ours − paper", "subjects", "run", "epochs", "time"]
+    heading += ["machine", "date"]
     return [heading, *sorted(lines, key=lambda line: line[0])]
 
 
 def markdown(runs: Sequence[KeptRun]) -> str:
     """The runs as Markdown: the paper's figures and ours, then what else the runs found."""
     heading, *rows = figures(runs)
-    lines = [markdown_table(heading, [[*row[:5], f"`{row[5]}`", *row[6:]] for row in rows])]
+    lines = [markdown_table(heading, [[*row[:7], f"`{row[7]}`", *row[8:]] for row in rows])]
     for run in runs:
         compared = [row for row in run.rows if "−" in row.condition]
         if run.figures and not compared:
             continue
         first = run.rows[0]
-        lines += ["", f"`{first.protocol}`, preset {first.preset}, {first.subjects} subjects: mean [95 % interval];"]
+        lines += ["", f"`{first.protocol}`, preset {first.preset}, {mean_of(first.subjects)};"]
         lines += [f"{run.time(1)} on {run.machine}, {run.date}.", ""]
         lines.append(_comparison(run) if compared else _variants(run))
     return "\n".join(lines)

@@ -102,7 +102,7 @@ LABELS = {
 class Row:
     """One line of the table.
 
-    ours, low, high  mean over subjects and its 95 % interval (NaN bounds for one subject)
+    ours, low, high  mean over subjects and its 95 % interval (NaN bounds for fewer than three subjects)
     paper            the paper's figure, NaN where it gives none
     verdict          what the figures say, in words
     """
@@ -221,11 +221,19 @@ def render(rows: Sequence[Row]) -> str:
     blocks = []
     for variant in dict.fromkeys(row.variant for row in rows):
         mine = [row for row in rows if row.variant == variant]
-        for differences, caption in ((False, "mean [95 % interval]"), (True, "change within subjects [95 % interval]")):
+        for differences in (False, True):
             part = [row for row in mine if ("−" in row.condition) == differences]
             if part:
-                blocks.append(_block(part, f"{variant}: {caption if part[0].subjects > 1 else 'one subject'}"))
+                change = "change within subjects, " * differences
+                blocks.append(_block(part, f"{variant}: {change}{mean_of(part[0].subjects)}"))
     return "\n\n".join(blocks)
+
+
+def mean_of(subjects: int) -> str:
+    """What a figure over so many subjects is, in words."""
+    if subjects == 1:
+        return "one subject"
+    return f"mean of {subjects}" + " [95 % interval]" * (subjects > 2)
 
 
 def _block(rows: Sequence[Row], heading: str) -> str:
@@ -288,7 +296,7 @@ def cell(row: Row) -> str:
         return row.verdict
     signed = "+" if "−" in row.condition else ""
     digits = DIGITS.get(split_metric(row.metric)[0], 1 if is_percent(row.metric) else 2)
-    mean = f"{row.ours:{signed}.{digits}f}"
-    bounds = "" if np.isnan(row.low) else f" [{row.low:.{digits}f}, {row.high:.{digits}f}]"
+    mean = f"{row.ours:{signed}z.{digits}f}"
+    bounds = "" if np.isnan(row.low) else f" [{row.low:z.{digits}f}, {row.high:z.{digits}f}]"
     count = row.verdict.split(",")[0].replace(" in ", " ") if "−" in row.condition else ""
     return f"{mean}{bounds}" + (f" {count}" if count else "")
