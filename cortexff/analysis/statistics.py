@@ -76,8 +76,8 @@ def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
 
     values   (subjects,)
     level    share of such intervals that hold the true mean, if the values are normal
-    returns  the interval; fewer than three subjects give NaN bounds: those of two would be 9 times as far from the mean
-             as they are
+    returns  the interval; fewer than three subjects give NaN bounds: for two they would lie 13 times as far from the
+             mean as the subjects do
     raises   ValueError for no subject, or values that are not finite
     """
     from scipy.stats import t

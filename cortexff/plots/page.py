@@ -43,7 +43,7 @@ THIN = {"linewidth": 0.4, "alpha": 0.5}
 BOLD = {"linewidth": 1.3, "marker": "o", "markersize": 2.5}
 KINDS = {"real data": SKY, "wrong labels": ORANGE, "noise": PURPLE}
 SIGNS = {"max": ("high", "above"), "min": ("low", "below")}  # activity on real data; side of θ that is called real
-READING = "thin lines: subjects; bold: their mean; band, of three or more: its 95 % t interval, cut at the axes"
+READING = "thin: subjects; bold: their mean; band, of three or more: its 95 % t interval, cut at the axes"
 
 
 def titled_page(width: float, height: float, about: Mapping[str, Any], reading: str = READING) -> Figure:
