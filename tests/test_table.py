@@ -176,9 +176,19 @@ def test_the_table_as_text_is_aligned(tmp_path):
     assert "+46.7 [18.0, 75.4] up 3 of 3" in changes and "paper" not in changes
 
 
-def test_nothing_is_less_than_nothing():
-    row = table.Row("any", "9", "max", "control", "rate", "mean rate", math.nan, -0.001, -0.004, -0.002, 3, "quick", "")
-    assert table.cell(row) == "0.00 [0.00, 0.00]"
+def test_two_subjects_have_a_mean_and_no_interval(tmp_path):
+    rendered = table.render(
+        table.build(log_of(tmp_path / "run.h5", subjects=2), protocol_of({"dprime": None}), "a", "b")
+    )
+    assert "[" not in rendered and rendered.startswith("max: mean of 2 ")
+
+
+def test_a_difference_that_is_rounded_to_zero_keeps_its_side():
+    """An interval that ends at -0.0 leaves no change out."""
+    row = table.Row(
+        "any", "9", "max", "a − b", "fp_neg", "", math.nan, -0.1, -0.2, -0.01, 10, "quick", "down in 8 of 10"
+    )
+    assert table.cell(row) == "-0.1 [-0.2, -0.0] down 8 of 10"
 
 
 def test_one_subject_has_no_interval(tmp_path):

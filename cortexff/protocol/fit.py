@@ -48,7 +48,7 @@ def check_fit(protocol: Protocol, net: nx.MultiDiGraph, images: Images) -> None:
         if units != needed:
             raise CortexffError(
                 f"image set {images.name} has {needed} {what}, but area {area} has {units} units: "
-                f"name another model (--model, or model in the protocol) or other stimuli.images, "
+                "name another model (--model, or model in the protocol) or other stimuli.images, "
                 f"or change the area in {net.graph['source']}"
             )
     if ranks.count() > 1 and any(variant.stimuli.negatives == "other_context" for variant in variants):

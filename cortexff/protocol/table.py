@@ -296,7 +296,7 @@ def cell(row: Row) -> str:
         return row.verdict
     signed = "+" if "−" in row.condition else ""
     digits = DIGITS.get(split_metric(row.metric)[0], 1 if is_percent(row.metric) else 2)
-    mean = f"{row.ours:{signed}z.{digits}f}"
-    bounds = "" if np.isnan(row.low) else f" [{row.low:z.{digits}f}, {row.high:z.{digits}f}]"
+    mean = f"{row.ours:{signed}.{digits}f}"
+    bounds = "" if np.isnan(row.low) else f" [{row.low:.{digits}f}, {row.high:.{digits}f}]"
     count = row.verdict.split(",")[0].replace(" in ", " ") if "−" in row.condition else ""
     return f"{mean}{bounds}" + (f" {count}" if count else "")
