@@ -28,7 +28,7 @@ from cortexff.stimuli import text
 from tests.test_reading import MODEL, NET, STRINGS, reader_of
 
 torch.set_num_threads(1)
-SMALL = {"--set": {"subjects": 2, "updates": 4, "probe": 2, "text": {"training": 3, "held_out": 2}}}
+SMALL = {"--set": {"subjects": 3, "updates": 4, "probe": 2, "text": {"training": 3, "held_out": 2}}}
 CONDITIONS = ("fixed", "teacher_forced", "rolled_out", "separated", "positive_only")
 
 
@@ -50,7 +50,7 @@ def whole(short_strings, tmp_path_factory):
     return path
 
 
-def live(path: Path, subjects=(0, 1), stop=None, resume=False, **changes) -> Course:
+def live(path: Path, subjects=(0, 1, 2), stop=None, resume=False, **changes) -> Course:
     protocol = load_protocol("next_character", "quick", {**SMALL, "more": changes})
     experiment = Experiment(protocol, NET, subjects=subjects)
     if resume:
@@ -169,13 +169,13 @@ def test_the_report_judges_differences_of_perplexity_and_no_others(tmp_path, who
     path = tmp_path / "run.h5"
     shutil.copy(whole, path)
     with h5py.File(path, "r+") as file:
-        for condition, values in {"fixed": [14, 15], "rolled_out": [12, 13], "separated": [12.1, 13.1]}.items():
+        for condition, values in {"fixed": [14, 15, 16], "rolled_out": [12, 13, 14], "separated": [12.1, 13.1, 14.1]}.items():
             file[f"max/{condition}/perplexity_test"][-1] = values
     protocol = load_protocol("next_character", "quick", SMALL)
     rows = next_character.report(path, protocol, "next_character", "quick")
     judged = {row.condition: row.verdict for row in rows if row.metric == "perplexity_test"}
-    assert judged["separated − rolled_out"].startswith("up in 2 of 2, p = 0.5; alike though different: +5%")
-    assert judged["fixed − rolled_out"] == "up in 2 of 2, p = 0.5" and judged["fixed"] == ""
+    assert judged["separated − rolled_out"].startswith("up in 3 of 3, p = 0.25; alike though different: +5%")
+    assert judged["fixed − rolled_out"] == "up in 3 of 3, p = 0.25" and judged["fixed"] == ""
     assert not [row for row in rows if "; " in row.verdict and not row.metric.startswith("perplexity")]
     assert "separated − rolled_out, max: alike though different" in summary(rows)
 
