@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -112,17 +112,18 @@ def goodness_trace(
     percept: Percept,
     context: Mapping[str, Tensor],
     areas: Sequence[str],
-    watch: Callable[[Moment], None] = lambda moment: None,
+    watchers: Iterable[Callable[[Moment], None]] = (),
     steps: int | None = None,
 ) -> dict[str, Tensor]:
     """Goodness of every block after every step: area → (steps, subjects, cases, versions, blocks).
 
-    watch  is shown every moment as it passes
-    steps  how many, if not those of the engine's dynamics
+    watchers  are shown every moment as it passes
+    steps     how many, if not those of the engine's dynamics
     """
     trace: dict[str, list[Tensor]] = {area: [] for area in areas}
     for moment in engine.settle(state, percept, context, steps):
-        watch(moment)
+        for watch in watchers:
+            watch(moment)
         for area in moment.areas:
             if area in trace:
                 trace[area].append(engine.goodness(area, moment.activity[area]))

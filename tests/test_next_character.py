@@ -169,7 +169,11 @@ def test_the_report_judges_differences_of_perplexity_and_no_others(tmp_path, who
     path = tmp_path / "run.h5"
     shutil.copy(whole, path)
     with h5py.File(path, "r+") as file:
-        for condition, values in {"fixed": [14, 15, 16], "rolled_out": [12, 13, 14], "separated": [12.1, 13.1, 14.1]}.items():
+        for condition, values in {
+            "fixed": [14, 15, 16],
+            "rolled_out": [12, 13, 14],
+            "separated": [12.1, 13.1, 14.1],
+        }.items():
             file[f"max/{condition}/perplexity_test"][-1] = values
     protocol = load_protocol("next_character", "quick", SMALL)
     rows = next_character.report(path, protocol, "next_character", "quick")

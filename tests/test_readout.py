@@ -100,17 +100,16 @@ def test_trying_labels_leaves_what_the_bottom_up_pass_found():
 
 
 def test_goodness_trace_has_one_entry_a_step_and_shows_every_moment():
-    engine, seen = engine_of(steps=7), []
+    engine, seen, seen_too = engine_of(steps=7), [], []
     state = engine.start(0, range(SUBJECTS))
     percept = engine.look(state, {"retina": images_of()})
-    trace = readout.goodness_trace(
-        engine, state, percept, every_label("cpu"), ["V1", "V3"], lambda m: seen.append(m.step)
-    )
+    watchers = [lambda moment: seen.append(moment.step), lambda moment: seen_too.append(moment.step)]
+    trace = readout.goodness_trace(engine, state, percept, every_label("cpu"), ["V1", "V3"], watchers)
     assert {area: tuple(goodness.shape) for area, goodness in trace.items()} == {
         "V1": (7, SUBJECTS, CASES, LABELS, 2),
         "V3": (7, SUBJECTS, CASES, LABELS, 1),
     }
-    assert seen == [1, 2, 3, 4, 5, 6, 7]
+    assert seen == seen_too == [1, 2, 3, 4, 5, 6, 7]
     assert not torch.equal(trace["V3"][0], trace["V3"][1])
 
 

@@ -86,21 +86,63 @@ MEASURES = {
 }
 
 
-def drives(
-    engine: RateEngine, state: RateState, what: str, activity: Activity, images: Activity, context: Activity
-) -> dict[str, Tensor]:
-    """Energy of the drives from below and from above, and their product: (subjects, cases, versions)."""
-    heard = {**images, **context, **activity}
-    below, above = (engine.arriving(state, heard, kind) for kind in ("bottom_up", "top_down"))
-    return {
-        f"{name}/{what}/{area}": (one[area] * other[area]).sum(-1)
-        for area in engine.areas
-        for name, one, other in (("below", below, below), ("above", above, above), ("both", below, above))
-    }
+class Rates:
+    """Activity of real data over the steps read, (subjects, cases) each.
+
+    versions  of each case, the version that is real
+    steps     first and last that are read, from 1
+    """
+
+    def __init__(self, versions: Tensor, steps: tuple[int, int]) -> None:
+        self.versions, self.steps = versions, steps
+        self.found: dict[str, list[Tensor]] = {}
+
+    def see(self, moment: Moment) -> None:
+        """Take in a moment."""
+        if self.steps[0] <= moment.step <= self.steps[1]:
+            for area in moment.areas:
+                real = _of(moment.activity[area], self.versions)
+                self.found.setdefault(f"rate/{area}", []).append(real.mean(-1))
+                self.found.setdefault(f"active/{area}", []).append((real > 0).float().mean(-1))
+
+    def arrays(self) -> dict[str, Tensor]:
+        """Name/area → (subjects, cases): mean activity, and the share of units that are active."""
+        return {name: torch.stack(steps).mean(0) for name, steps in self.found.items()}
+
+
+class Drives:
+    """What drives areas, from below and from above, after the last step read.
+
+    versions  of each case, one (cases,) tensor for every version that is looked at
+    last      step, the last that is read
+    """
+
+    def __init__(self, versions: Sequence[Tensor], last: int) -> None:
+        self.versions, self.last = versions, last
+        self.activity: Activity = {}
+
+    def see(self, moment: Moment) -> None:
+        """Take in a moment."""
+        if moment.step == self.last:
+            for area in moment.areas:
+                seen = [_of(moment.activity[area], version) for version in self.versions]
+                self.activity[area] = torch.stack(seen, dim=2)
+
+    def arrays(
+        self, engine: RateEngine, state: RateState, what: str, images: Activity, context: Activity
+    ) -> dict[str, Tensor]:
+        """Energy of the drives from below and from above, and their product: (subjects, cases, versions)."""
+        heard = {**images, **context, **self.activity}
+        below, above = (engine.arriving(state, heard, kind) for kind in ("bottom_up", "top_down"))
+        return {
+            f"{name}/{what}/{area}": (one[area] * other[area]).sum(-1)
+            for area in engine.areas
+            for name, one, other in (("below", below, below), ("above", above, above), ("both", below, above))
+        }
 
 
 def cancellation(whole: Mapping[str, np.ndarray], areas: Sequence[str]) -> dict[str, np.ndarray]:
-    """The variables of that measure, (subjects, areas), from :func:`drives` of all ``data`` and all ``noise``."""
+    """The variables of that measure, (subjects, areas), from :class:`Drives` of all ``data`` and all ``noise``."""
     found = {}
     for kind, (what, version) in {"pos": ("data", 0), "neg": ("data", 1), "noise": ("noise", 0)}.items():
         below, above, both = (

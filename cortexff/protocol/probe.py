@@ -21,7 +21,7 @@ from cortexff.engines import ranks
 from cortexff.engines.backprop import BackpropEngine, cross_entropy
 from cortexff.engines.rate import RateEngine
 from cortexff.engines.spiking import SpikingEngine
-from cortexff.engines.state import Moment, RateState
+from cortexff.engines.state import RateState
 from cortexff.log import Variable
 from cortexff.protocol import dynamics, trials
 from cortexff.protocol.presentation import Presentation
@@ -243,81 +243,58 @@ def _measure_cases(
 ) -> dict[str, Tensor]:
     """Raw measures of some cases; every array is (subjects, cases, ...)."""
     present, labels, which = probe.presentation, probe.labels[cases].to(engine.device), probe.real[cases]
-    subjects, count = len(softmax.weights), len(labels)
-    activity: dict[str, list[Tensor]] = {f"{what}/{a}": [] for what in ("rate", "active") for a in engine.areas}
-
-    spiking = "spikes" in measures and isinstance(engine, SpikingEngine)
-    spikes = dynamics.Spikes(which, steps[1])
-    last: dict[str, Tensor] = {}  # area → activity after the last step read, of the real version and a negative one
-    last_of_noise: dict[str, Tensor] = {}
-
-    def watch(moment: Moment) -> None:
-        if "oscillation" in measures:
-            course.see(moment)
-        if spiking:
-            spikes.see(moment)
-        if "cancellation" in measures and moment.step == steps[1]:
-            for area in moment.areas:
-                shown = moment.activity[area].expand(-1, -1, probe.versions, -1)
-                pair = (which, (which + 1) % probe.versions)
-                last[area] = torch.stack([shown[:, torch.arange(count), version] for version in pair], dim=2)
-        if steps[0] <= moment.step <= steps[1]:
-            for area in moment.areas:
-                shown = moment.activity[area].expand(-1, -1, probe.versions, -1)
-                real = shown[:, torch.arange(count), which]
-                activity[f"rate/{area}"].append(real.mean(-1))
-                activity[f"active/{area}"].append((real > 0).float().mean(-1))
-
-    images = probe.images[None, cases].to(engine.device)
+    images, noise = probe.images[None, cases].to(engine.device), probe.noise[:, cases].to(engine.device)
     if probe.hybrids is None:
         shown, context = present.every_label(images)
+        noisy, true = present.labelled(noise, labels[None, :, None])
     else:
         shown, context = present.side_by_side(images, probe.hybrids[:, cases].to(engine.device))
+        noisy, true = present.plain(noise), {}
     percept = engine.look(state, shown)
-    if "oscillation" in measures:
-        course = dynamics.Steps(percept.activity, which)
-    trace = readout.goodness_trace(engine, state, percept, context, engine.areas, watch)
+
+    rates = dynamics.Rates(which, steps)
+    course = dynamics.Steps(percept.activity, which) if "oscillation" in measures else None
+    spikes = dynamics.Spikes(which, steps[1]) if "spikes" in measures and isinstance(engine, SpikingEngine) else None
+    drives = drives_of_noise = None
+    if "cancellation" in measures:
+        drives = dynamics.Drives((which, (which + 1) % probe.versions), steps[1])
+        drives_of_noise = dynamics.Drives((torch.zeros_like(which),), steps[1])
+
+    watchers = [watcher.see for watcher in (rates, course, spikes, drives) if watcher]
+    trace = readout.goodness_trace(engine, state, percept, context, engine.areas, watchers)
     by_step = readout.evidence(engine, {area: trace[area] for area in counted})
     choice = by_step.argmax(-1)
     # Walking back from the last step: how many steps hold the final choice without a break?
     settled = (choice == choice[-1]).flip(0).cumprod(0).sum(0)
     decision_steps = len(by_step) - settled + 1
-
-    noise = probe.noise[:, cases].to(engine.device)
-    noisy, true = (
-        present.labelled(noise, labels[None, :, None]) if probe.hybrids is None else (present.plain(noise), {})
-    )
-
-    def watch_noise(moment: Moment) -> None:
-        if "cancellation" in measures and moment.step == steps[1]:
-            last_of_noise.update({area: moment.activity[area].clone() for area in moment.areas})
-
-    noise_trace = readout.goodness_trace(engine, state, engine.look(state, noisy), true, engine.areas, watch_noise)
+    watchers = [drives_of_noise.see] if drives_of_noise else []
+    noise_trace = readout.goodness_trace(engine, state, engine.look(state, noisy), true, engine.areas, watchers)
 
     goodness = {area: readout.window(steps_of, steps) for area, steps_of in trace.items()}
     if present.labels == "pixels":  # the softmax hears a neutral label
         percept = engine.look(state, present.plain(images))
     believed = readout.belief(softmax, readout.softmax_heard(engine, percept))
-    more = course.arrays() if "oscillation" in measures else {}
-    if spiking:
+    found = rates.arrays()
+    if course:
+        found |= course.arrays()
+    if spikes:
         spikes.decided(decision_steps)
-        rates = engine.rates
-        heard = rates.look(state, shown)
-        beside = readout.goodness_trace(rates, state, heard, context, rates.areas, spikes.see_rates, steps[1])
+        twin = engine.rates
+        heard = twin.look(state, shown)
+        beside = readout.goodness_trace(twin, state, heard, context, twin.areas, [spikes.see_rates], steps[1])
         summed = [readout.window(trace_of, steps).sum(-1) for trace_of in beside.values()]
-        more |= {**spikes.found, "rates": torch.stack(summed).sum(0)}
-    if "cancellation" in measures:
+        found |= {**spikes.found, "rates": torch.stack(summed).sum(0)}
+    if drives:
         both = present.labelled(images, torch.stack([labels, (labels + 1) % present.classes], -1)[None])
-        more |= dynamics.drives(engine, state, "data", last, *both)
-        more |= dynamics.drives(engine, state, "noise", last_of_noise, noisy, true)
+        found |= drives.arrays(engine, state, "data", *both)
+        found |= drives_of_noise.arrays(engine, state, "noise", noisy, true)
     return {
         "evidence": readout.evidence(engine, {area: goodness[area] for area in counted}),
-        "belief": believed.expand(subjects, -1, -1),
+        "belief": believed.expand(len(softmax.weights), -1, -1),
         "decision_steps": decision_steps,
         **{f"goodness/{area}": good for area, good in goodness.items()},
         **{f"noise/{area}": readout.window(steps_of, steps)[:, :, 0] for area, steps_of in noise_trace.items()},
-        **more,
-        **{name: torch.stack(values).mean(0) for name, values in activity.items()},
+        **found,
     }
 
 
