@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from cortexff.protocol.schedule import Protocol
 
 ERROR_TICKS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100]  # percent
+FINE_ERROR_TICKS = sorted({*ERROR_TICKS, 0.3, 0.7, 1.5, 3, 7, 15, 30, 40, 70})  # for less than a decade
 CONDITIONS_INSIDE = 4  # so many have their legend among the curves
 ERRORS = {
     "err_goodness": "Label of highest goodness",
@@ -59,12 +60,14 @@ def learning_sheet(variants: Mapping[str, Conditions], protocol: Protocol, about
             if below:
                 axes.legend(loc="upper left", bbox_to_anchor=(0.0, -0.21))
             else:
-                axes.legend(loc="upper right")
+                axes.legend(loc="best")  # at the upper right, unless curves stay high
             axes.set_title(label, weight="bold")
             axes.set_xlabel("Updates")
+            axes.locator_params(axis="x", nbins=6)
         row[0].set_ylabel(f"{variant}: error (%)")
     errors = [error for error in drawn_heights(rows.ravel()) if error > 0] or [1, 100]
-    logarithmic(rows.ravel(), ERROR_TICKS, 0.8 * min(errors), 1.25 * max(errors))
+    low, high = 0.8 * min(errors), 1.25 * max(errors)
+    logarithmic(rows.ravel(), ERROR_TICKS if high > 10 * low else FINE_ERROR_TICKS, low, high)
     for axes in rows.ravel():
         axes.tick_params(labelleft=axes in rows[:, 0])
     return figure
