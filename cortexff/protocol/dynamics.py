@@ -22,7 +22,11 @@ MEASURES = {
         f"{name}_{kind}": Variable(_AREA, "1", f"{meaning}, {data}", f"{formula}, after the last step of the readout")
         for name, meaning, formula in (
             ("agreement", "cosine of the drives from below and from above; −1: they cancel", "E[b·t]/√(E[b²] E[t²])"),
-            ("cancellation", "share of the drive from below that the one from above takes away", "1 − E[(b+t)²]/E[b²]"),
+            (
+                "cancellation",
+                "share of the drive from below that the one from above takes away; below 0: adds",
+                "1 − E[(b+t)²]/E[b²]",
+            ),
         )
         for kind, data in KINDS.items()
     },
