@@ -157,6 +157,7 @@ class Protocol(Common):
         else:
             self._forward_forward_has_what_it_needs()
         self._spikes_have_what_they_need()
+        self._measures_have_what_they_need()
         self._what_is_given_is_used()
         self._what_is_compared_is_alike()
         return self
@@ -224,15 +225,27 @@ class Protocol(Common):
             if learns(stage) and self.stimuli.negatives == "other_context":
                 words = f"stage {name}: stimuli.negatives other_context is not known to spiking units"
                 raise Mistake(f"{words}: give hard_labels, or engine.kind rate", *place)
-        changed = [(changes or {}).get("engine") or {} for changes in self.variants.values()]
-        spiking = "spiking" in [engine.kind for engine in engines.values()] + [engine.get("kind") for engine in changed]
         units = [engine.spiking for engine in engines.values()]
-        of_variants = [(engine.get("spiking") or {}).get("neuron") for engine in changed]
-        if spiking and "leaky" not in [unit.neuron for unit in units] + of_variants:
+        of_variants = [(engine.get("spiking") or {}).get("neuron") for engine in self._engines_of_variants()]
+        if self._some_spike() and "leaky" not in [unit.neuron for unit in units] + of_variants:
             for key in ("membrane_time_constant", "refractory"):
                 if any(getattr(unit, key) != Spiking.model_fields[key].default for unit in units):
                     words = f"engine.spiking.{key} has no effect where engine.spiking.neuron is integrate_and_fire"
                     raise Mistake(f"{words} in every stage: leave it out, or give leaky", "engine", "spiking", key)
+        if not self._some_spike():
+            self._has_no_effect("engine.kind is rate in every stage", "engine", "spiking")
+
+    def _engines_of_variants(self) -> list[dict[str, Any]]:
+        """What variants change of the engine."""
+        return [(changes or {}).get("engine") or {} for changes in self.variants.values()]
+
+    def _some_spike(self) -> bool:
+        """Whether any stage of any variant is of spiking units."""
+        of_stages = [self.engine_of(stage).kind for stage in self.stages.values()]
+        return "spiking" in [*of_stages, *(engine.get("kind") for engine in self._engines_of_variants())]
+
+    def _measures_have_what_they_need(self) -> None:
+        spiking = self._some_spike()
         for of_rates in {"physiology", "vigilance"}.intersection(self.measures):
             if spiking or self.learns_by_backprop:
                 words = f"measures has {of_rates}, but only rates that learn by Forward-Forward have it"
@@ -252,8 +265,6 @@ class Protocol(Common):
             if stage.probe_images is not None and stage.probe_images < self.raster:
                 words = f"raster keeps {self.raster} images, but stage {name} probes {stage.probe_images}"
                 raise Mistake(f"{words}: give raster no more", "raster")
-        if not spiking:
-            self._has_no_effect("engine.kind is rate in every stage", "engine", "spiking")
 
     def _what_is_given_is_used(self) -> None:
         """No setting differs from its default where it would have no effect, and no variant changes what is common."""
