@@ -285,7 +285,7 @@ def _measure_cases(
         summed = [readout.window(trace_of, steps).sum(-1) for trace_of in beside.values()]
         found |= {**spikes.found, "rates": torch.stack(summed).sum(0)}
     if drives:
-        both = present.labelled(images, torch.stack([labels, (labels + 1) % present.classes], -1)[None])
+        both = present.labelled(images, torch.stack(drives.versions, -1)[None].to(engine.device))
         found |= drives.arrays(engine, state, "data", *both)
         found |= drives_of_noise.arrays(engine, state, "noise", noisy, true)
     return {

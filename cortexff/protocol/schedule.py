@@ -225,14 +225,14 @@ class Protocol(Common):
             if learns(stage) and self.stimuli.negatives == "other_context":
                 words = f"stage {name}: stimuli.negatives other_context is not known to spiking units"
                 raise Mistake(f"{words}: give hard_labels, or engine.kind rate", *place)
-        units = [engine.spiking for engine in engines.values()]
+        spiking, units = self._some_spike(), [engine.spiking for engine in engines.values()]
         of_variants = [(engine.get("spiking") or {}).get("neuron") for engine in self._engines_of_variants()]
-        if self._some_spike() and "leaky" not in [unit.neuron for unit in units] + of_variants:
+        if spiking and "leaky" not in [unit.neuron for unit in units] + of_variants:
             for key in ("membrane_time_constant", "refractory"):
                 if any(getattr(unit, key) != Spiking.model_fields[key].default for unit in units):
                     words = f"engine.spiking.{key} has no effect where engine.spiking.neuron is integrate_and_fire"
                     raise Mistake(f"{words} in every stage: leave it out, or give leaky", "engine", "spiking", key)
-        if not self._some_spike():
+        if not spiking:
             self._has_no_effect("engine.kind is rate in every stage", "engine", "spiking")
 
     def _engines_of_variants(self) -> list[dict[str, Any]]:
