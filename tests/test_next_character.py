@@ -260,6 +260,22 @@ def test_a_model_that_cannot_read_is_refused():
         Experiment(load_protocol("next_character", "quick", {"x": {"table": {"metrics": {"loss": None}}}}), NET)
 
 
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"gradient": "none"}, "plasticity.gradient none: next_character knows no such thing"),
+        ({"baseline": "fresh"}, "plasticity.baseline fresh: "),
+        ({"optimizer": "adam"}, "plasticity.optimizer adam: "),
+        ({"sleeping": ["V9"]}, "plasticity.sleeping names V9, but .* has A1, A2"),
+    ],
+)
+@pytest.mark.parametrize("of_variant", [False, True])
+def test_plasticity_that_would_do_nothing_is_refused(changes, words, of_variant):
+    where = {"variants": {"max": {"plasticity": changes}}} if of_variant else {"plasticity": changes}
+    with pytest.raises(CortexffError, match=words):
+        Experiment(load_protocol("next_character", "quick", {"x": where}), NET)
+
+
 def test_what_needs_several_processes_is_refused(tmp_path, monkeypatch):
     done = CliRunner().invoke(command, ["next_character", "--jobs", "2", "--out", str(tmp_path / "a.h5")])
     assert "carried out by one process" in str(done.exception)

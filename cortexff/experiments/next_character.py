@@ -38,16 +38,17 @@ from pydantic import Field
 from torch import Tensor
 
 from cortexff import readout
+from cortexff.analysis.signal_detection import dprime
 from cortexff.engines.rate import RateEngine, check_steps
 from cortexff.engines.state import RateDynamics
 from cortexff.errors import CortexffError
 from cortexff.experiments.reading import SYMBOLS, Reader, of_windows, sample, uniforms, windows, with_last
-from cortexff.graph import has_context, only_area
+from cortexff.graph import has_context, hidden_areas, only_area
 from cortexff.log import Variable
 from cortexff.protocol import table
 from cortexff.protocol.cohort import Cohort
 from cortexff.protocol.engine import most_blocks, net_of
-from cortexff.protocol.probe import P_BAR
+from cortexff.protocol.probe import DPRIME, P_BAR
 from cortexff.protocol.schedule import ByExperiment
 from cortexff.protocol.settings import Count, Fraction, Name, Section, SoftmaxSettings, Stage, Table
 from cortexff.stimuli import text
@@ -127,6 +128,10 @@ VARIABLES = {
     "fp_neg": Variable(_PROBE, "1", f"false-positive rate, {KINDS['neg']}", f"P(p̄ > 0.5), {P_BAR}"),
     "fp_generated": Variable(_PROBE, "1", f"false-positive rate, {KINDS['generated']}", f"P(p̄ > 0.5), {P_BAR}"),
     "miss": Variable(_PROBE, "1", f"miss rate, {KINDS['pos']}", f"P(p̄ ≤ 0.5), {P_BAR}"),
+    **{
+        f"dprime_{k}": Variable(_PROBE, "1", f"d′ of {KINDS['pos']} against {KINDS[k]}", DPRIME)
+        for k in ("neg", "generated")
+    },
     **{f"goodness_{k}": Variable(_BLOCK, "activity²", f"mean goodness, {v}", "E[G]") for k, v in KINDS.items()},
     **{
         f"log_odds_{k}": Variable(_BLOCK, "nats", f"mean log odds of being real, {v}", "E[±(G − θ)/κ]")
@@ -235,18 +240,21 @@ class Experiment:
             row[f"perplexity_{part}"], row[f"accuracy_{part}"] = prediction(reader, getattr(self, part))
         shape, ages = (len(self.test), self.test.shape[1] - CONTEXT), [0] * len(self.subjects)  # the same every time
         uniform = uniforms(self.protocol.seed, cohort, "probed predictions", shape, ages).to(self.device)
-        called_real = {}
+        called_real, evidence = {}, {}
         for kind, goodness in goodness_of_kinds(reader, self.test, uniform).items():
             p_positive = [engine.p_positive(area, good) for area, good in goodness.items()]
             p_bar = torch.cat(p_positive, dim=-1).mean(-1)
             share = (p_bar > 0.5).double().mean(-1)
             called_real[kind] = share.masked_fill(~p_bar.isfinite().all(-1), math.nan)  # of a diverged network
             row[f"goodness_{kind}"] = self._by_area([good.mean(1) for good in goodness.values()])
-            log_odds = [engine.log_odds(area, good).mean(1) for area, good in goodness.items()]
-            row[f"log_odds_{kind}"] = self._by_area(log_odds)
+            log_odds = [engine.log_odds(area, good) for area, good in goodness.items()]
+            row[f"log_odds_{kind}"] = self._by_area([odds.mean(1) for odds in log_odds])
+            evidence[kind] = torch.cat(log_odds, dim=-1).sum(-1).cpu().numpy()
             row[f"p_{kind}"] = self._by_area([chance.mean(1) for chance in p_positive])
         row["fp_neg"], row["fp_generated"] = called_real["neg"].cpu().numpy(), called_real["generated"].cpu().numpy()
         row["miss"] = 1.0 - called_real["pos"].cpu().numpy()
+        for kind in ("neg", "generated"):
+            row[f"dprime_{kind}"] = dprime(evidence["pos"], evidence[kind])
         return row
 
     def words(self, row: Mapping[str, np.ndarray]) -> str:
@@ -292,8 +300,13 @@ def check_fit(protocol: Protocol, net: nx.MultiDiGraph) -> None:
     if has_context(net):
         raise CortexffError(f"{source}: has a context area, but next_character shows no label: take it out")
     check_steps(net, 0)
-    if (control := protocol.plasticity.gradient) != "own":
-        raise CortexffError(f"plasticity.gradient {control}: next_character knows no such control; leave it out")
+    for name in protocol.variants:
+        plasticity = protocol.variant(name).plasticity
+        for key in ("gradient", "baseline", "optimizer"):
+            if (found := getattr(plasticity, key)) != type(plasticity).model_fields[key].default:
+                raise CortexffError(f"plasticity.{key} {found}: next_character knows no such thing; leave it out")
+        for area in set(plasticity.sleeping or ()) - set(hidden_areas(net)):
+            raise CortexffError(f"plasticity.sleeping names {area}, but {source} has {', '.join(hidden_areas(net))}")
     for metric in protocol.table.metrics:
         if metric not in VARIABLES:
             raise CortexffError(f"table.metrics: unknown metric '{metric}' (known: {', '.join(VARIABLES)})")

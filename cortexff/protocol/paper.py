@@ -37,6 +37,8 @@ README_METRICS = (
     "fp_noise",
     "err_goodness",
     "dprime",
+    "dprime_neg",
+    "dprime_generated",
     "criterion",
     "goodness_correlation",
     "state_correlation",
@@ -116,7 +118,7 @@ class Wanted:
 
 def wanted(runs: Sequence[KeptRun]) -> list[Wanted]:
     """What the presets of all protocols ask for, and no run of them is kept."""
-    kept = {(row.protocol, row.preset) for run in runs for row in run.rows}
+    kept = {(r.protocol, r.preset, r.variant, r.condition, r.metric) for run in runs for r in run.figures}
     found = []
     for name in names("protocols"):
         path = find("protocols", name)
@@ -125,9 +127,11 @@ def wanted(runs: Sequence[KeptRun]) -> list[Wanted]:
             asked = itertools.product(protocol.variants, protocol.table.metrics.items(), protocol.table.conditions)
             for variant, (metric, row), condition in asked:
                 figure = row.figure(variant, condition) if row is not None else None
-                if figure is not None and (name, preset) not in kept:
+                if figure is not None and (name, preset, variant, condition, metric) not in kept:
                     what = quantity(metric, condition, variant)
-                    found.append(Wanted(protocol.section, name, preset, what, protocol.stimuli.images, figure))
+                    stimuli = getattr(protocol, "stimuli", None)  # a net that reads has none
+                    shown = stimuli.images if stimuli else ""
+                    found.append(Wanted(protocol.section, name, preset, what, shown, figure))
     return found
 
 

@@ -41,6 +41,7 @@ def _per_block(long_name: str, formula: str = "", units: str = "1") -> Variable:
     return Variable(_BLOCK, units, long_name, formula)
 
 
+DPRIME = "[μ(E⁺) − μ(E⁻)] / √((σ²(E⁺) + σ²(E⁻))/2), E = log odds"
 P_BAR = "p̄ = mean of p(positive) over blocks and areas"
 
 
@@ -56,7 +57,7 @@ def _variables(kinds: Mapping[str, str], wrong: str, weighting: str = "") -> dic
         "fp_neg": _scalar(f"false-positive rate on {wrong} (hallucination)", f"P(p̄ > 0.5), {P_BAR}"),
         "fp_noise": _scalar("false-positive rate on noise (hallucination)", f"P(p̄ > 0.5), {P_BAR}"),
         "miss": _scalar("miss rate on real data", f"P(p̄ ≤ 0.5), {P_BAR}"),
-        "dprime": _scalar(f"d′ of real data against {wrong}", "[μ(E⁺) − μ(E⁻)] / √((σ²(E⁺) + σ²(E⁻))/2), E = log odds"),
+        "dprime": _scalar(f"d′ of real data against {wrong}", DPRIME),
         "criterion": _scalar(
             "criterion: negative when biased towards 'real'", "−½ [z(1 − miss) + z(fp_neg)], log-linear"
         ),

@@ -59,6 +59,8 @@ LABELS = {
     "fp_noise": "hallucination rate, noise",
     "miss": "miss rate",
     "dprime": "d′",
+    "dprime_neg": "d′, predicted last character",
+    "dprime_generated": "d′, generated windows",
     "criterion": "criterion",
     "fp_generated": "false positives, generated",
     "perplexity_training": "perplexity, training strings",
