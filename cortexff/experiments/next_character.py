@@ -48,6 +48,7 @@ from cortexff.log import Variable
 from cortexff.protocol import table
 from cortexff.protocol.cohort import Cohort
 from cortexff.protocol.engine import most_blocks, net_of
+from cortexff.protocol.fit import check_sleeping
 from cortexff.protocol.probe import DPRIME, P_BAR
 from cortexff.protocol.schedule import ByExperiment
 from cortexff.protocol.settings import Count, Fraction, Name, Section, SoftmaxSettings, Stage, Table
@@ -112,6 +113,7 @@ KINDS = {
     "neg": "held-out windows with a predicted last character",
     "generated": "windows of strings generated from the openings of held-out strings",
 }
+UNREAL = ("neg", "generated")
 VARIABLES = {
     **{
         f"perplexity_{part}": Variable(
@@ -125,13 +127,9 @@ VARIABLES = {
         )
         for part, words in PARTS.items()
     },
-    "fp_neg": Variable(_PROBE, "1", f"false-positive rate, {KINDS['neg']}", f"P(p̄ > 0.5), {P_BAR}"),
-    "fp_generated": Variable(_PROBE, "1", f"false-positive rate, {KINDS['generated']}", f"P(p̄ > 0.5), {P_BAR}"),
+    **{f"fp_{k}": Variable(_PROBE, "1", f"false-positive rate, {KINDS[k]}", f"P(p̄ > 0.5), {P_BAR}") for k in UNREAL},
     "miss": Variable(_PROBE, "1", f"miss rate, {KINDS['pos']}", f"P(p̄ ≤ 0.5), {P_BAR}"),
-    **{
-        f"dprime_{k}": Variable(_PROBE, "1", f"d′ of {KINDS['pos']} against {KINDS[k]}", DPRIME)
-        for k in ("neg", "generated")
-    },
+    **{f"dprime_{k}": Variable(_PROBE, "1", f"d′ of {KINDS['pos']} against {KINDS[k]}", DPRIME) for k in UNREAL},
     **{f"goodness_{k}": Variable(_BLOCK, "activity²", f"mean goodness, {v}", "E[G]") for k, v in KINDS.items()},
     **{
         f"log_odds_{k}": Variable(_BLOCK, "nats", f"mean log odds of being real, {v}", "E[±(G − θ)/κ]")
@@ -251,9 +249,9 @@ class Experiment:
             row[f"log_odds_{kind}"] = self._by_area([odds.mean(1) for odds in log_odds])
             evidence[kind] = torch.cat(log_odds, dim=-1).sum(-1).cpu().numpy()
             row[f"p_{kind}"] = self._by_area([chance.mean(1) for chance in p_positive])
-        row["fp_neg"], row["fp_generated"] = called_real["neg"].cpu().numpy(), called_real["generated"].cpu().numpy()
         row["miss"] = 1.0 - called_real["pos"].cpu().numpy()
-        for kind in ("neg", "generated"):
+        for kind in UNREAL:
+            row[f"fp_{kind}"] = called_real[kind].cpu().numpy()
             row[f"dprime_{kind}"] = dprime(evidence["pos"], evidence[kind])
         return row
 
@@ -305,8 +303,7 @@ def check_fit(protocol: Protocol, net: nx.MultiDiGraph) -> None:
         for key in ("gradient", "baseline", "optimizer"):
             if (found := getattr(plasticity, key)) != type(plasticity).model_fields[key].default:
                 raise CortexffError(f"plasticity.{key} {found}: next_character knows no such thing; leave it out")
-        for area in set(plasticity.sleeping or ()) - set(hidden_areas(net)):
-            raise CortexffError(f"plasticity.sleeping names {area}, but {source} has {', '.join(hidden_areas(net))}")
+        check_sleeping(plasticity, "plasticity", hidden_areas(net))
     for metric in protocol.table.metrics:
         if metric not in VARIABLES:
             raise CortexffError(f"table.metrics: unknown metric '{metric}' (known: {', '.join(VARIABLES)})")

@@ -16,7 +16,7 @@ from cortexff.graph import has_context, hidden_areas, only_area
 from cortexff.protocol.engine import most_blocks, neurons_of
 from cortexff.protocol.rows import measured
 from cortexff.protocol.schedule import Protocol, split_metric
-from cortexff.protocol.settings import Stage
+from cortexff.protocol.settings import PlasticitySettings, Stage
 from cortexff.stimuli.images import Images
 
 
@@ -79,11 +79,16 @@ def check_fit(protocol: Protocol, net: nx.MultiDiGraph, images: Images) -> None:
     most_blocks(protocol, net)
 
 
+def check_sleeping(plasticity: PlasticitySettings, place: str, areas: Sequence[str]) -> None:
+    """Areas that learn from negative data are areas of the model; raises CortexffError where not."""
+    for area in plasticity.sleeping or ():
+        if area not in areas:
+            raise CortexffError(f"{place}.sleeping: unknown area '{area}' (known: {', '.join(areas)})")
+
+
 def check_stage(protocol: Protocol, stage: Stage, place: str, areas: Sequence[str], images: Images) -> None:
     """A stage asks for areas and images that there are; raises CortexffError where not."""
-    for area in protocol.plasticity_of(stage).sleeping or ():
-        if area not in areas:
-            raise CortexffError(f"{place}.plasticity.sleeping: unknown area '{area}' (known: {', '.join(areas)})")
+    check_sleeping(protocol.plasticity_of(stage), f"{place}.plasticity", areas)
     shown, minibatch = stage.stimuli, protocol.stimuli.minibatch
     found = len(images.training_labels)
     if shown.classes is not None:
