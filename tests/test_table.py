@@ -105,11 +105,14 @@ def test_without_a_reference_there_are_no_differences(tmp_path):
 
 
 def test_the_papers_figure_stands_beside_ours(tmp_path):
-    metrics = {"fp_neg": {"paper": 20.5}, "dprime": {"paper": 2.5}, "rate": {}}
-    found = rows_of(log_of(tmp_path / "run.h5"), metrics)
+    path = log_of(tmp_path / "run.h5")
+    found = rows_of(path, {"fp_neg": {"paper": 20.5}, "dprime": {"paper": 2.5}, "rate": {}})
     assert (found["fp_neg", "control"].paper, found["fp_neg", "control"].verdict) == (20.5, "reached")
-    assert found["dprime", "control"].verdict == "0.50 above the paper"
     assert math.isnan(found["fp_neg", "deprived − control"].paper) and math.isnan(found["rate", "control"].paper)
+    assert found["dprime", "control"].verdict == "reached"  # higher is better
+    found = rows_of(path, {"fp_neg": {"paper": 19.5}, "dprime": {"paper": 3.25}})
+    assert found["fp_neg", "control"].verdict == "0.50 above the paper"
+    assert found["dprime", "control"].verdict == "0.25 below the paper"
 
 
 def test_a_variant_may_have_a_figure_of_its_own(tmp_path):

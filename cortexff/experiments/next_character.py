@@ -62,7 +62,9 @@ class Text(Section):
     strings: Literal["fables", "aesop"] = "fables"
     training: Annotated[int, Field(ge=1)] | None = None  # the first so many strings to learn from; all unless given
     held_out: Annotated[int, Field(ge=1)] | None = None  # and of those held out
-    validation: Count = 0  # the last so many to learn from are held out instead: to choose settings by
+    # The last so many to learn from are held out instead, to choose settings by. ``aesop`` has one string of a fable,
+    # ``fables`` three: there a multiple of 3 leaves each fable on one side.
+    validation: Count = 0
     strings_at_once: Annotated[int, Field(ge=1)] = 8  # seen together, by each subject: bounds memory
 
 

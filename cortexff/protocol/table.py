@@ -48,6 +48,15 @@ DIGITS = {
     "settle_residual": 4,
     "averaged_err_goodness": 2,
 }  # decimal places, where not the usual
+HIGHER_IS_BETTER = (
+    "accuracy_training",
+    "accuracy_test",
+    "auroc",
+    "dprime",
+    "dprime_neg",
+    "dprime_generated",
+    "averaged_dprime",
+)
 MAY_LACK = ("synchrony", "irregularity", "off_share")  # of a sane network that hardly spikes
 KINDS = {"pos": "real data", "neg": "wrong labels", "noise": "noise"}
 LABELS = {
@@ -140,7 +149,8 @@ def build(results: Path, protocol: Common, name: str, preset: str) -> list[Row]:
             papers = {c: asked.figure(variant, c) if asked is not None else None for c in value}
             papers = {c: math.nan if figure is None else figure for c, figure in papers.items()}
             lost = "unknown" if split_metric(metric)[0] in MAY_LACK else "diverged"
-            lines = [(c, *_mean(value[c], papers[c], lost), papers[c]) for c in value]
+            sign = -1 if split_metric(metric)[0] in HIGHER_IS_BETTER else 1
+            lines = [(c, *_mean(value[c], papers[c], sign, lost), papers[c]) for c in value]
             if table.against in value:
                 reference = value[table.against]
                 others = [c for c in value if c != table.against]
@@ -178,14 +188,19 @@ def _last(file: h5py.File, group: h5py.Group, metric: str) -> np.ndarray:
     return mean_of_known(value.reshape(len(value), -1))
 
 
-def _mean(values: np.ndarray, paper: float, lost: str) -> tuple[Interval, str]:
-    """Mean over subjects, and how it compares with the paper's figure; ``lost`` says what lacks a value."""
+def _mean(values: np.ndarray, paper: float, sign: int, lost: str) -> tuple[Interval, str]:
+    """Mean over subjects, and how it compares with the paper's figure.
+
+    sign  1 where lower is better, −1 where higher is
+    lost  what a value that is not finite means
+    """
     if not np.isfinite(values).all():
         return _without_value(values, lost)
     found = mean_interval(values)
     if math.isnan(paper):
         return found, ""
-    return found, "reached" if found.mean <= paper else f"{found.mean - paper:.2f} above the paper"
+    behind = sign * (found.mean - paper)
+    return found, "reached" if behind <= 0 else f"{behind:.2f} {'above' if sign > 0 else 'below'} the paper"
 
 
 def _difference(after: np.ndarray, before: np.ndarray, lost: str) -> tuple[Interval, str]:
