@@ -98,7 +98,7 @@ def test_the_paper_s_size_is_described_without_its_data():
     pixels = digits.training_images.repeat(20, axis=0), digits.training_labels.repeat(20)
     images = replace(digits, training_images=pixels[0], training_labels=pixels[1])
     text = described("recurrent", "full", images=images)
-    assert f"{60 * 280} updates of 100 images" in text
+    assert f"{30 * 560} updates of 50 images" in text
 
 
 def test_backpropagation_is_timed_and_keeps_full_matrices(monkeypatch):
