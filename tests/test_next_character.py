@@ -16,16 +16,18 @@ from cortexff import readout
 from cortexff.errors import CortexffError
 from cortexff.experiments import course, next_character
 from cortexff.experiments.course import Course
-from cortexff.experiments.next_character import Experiment, perplexity, prediction, summary, verdict
+from cortexff.experiments.next_character import Experiment, perplexity, prediction, verdict
 from cortexff.graph import load_model, parse_model
 from cortexff.log import Log
+from cortexff.protocol import table
 from cortexff.protocol.__main__ import command
 from cortexff.protocol.checkpoint import path_for
 from cortexff.protocol.loading import load_protocol
 from cortexff.protocol.runner import Interrupted, Listener
 from cortexff.protocol.table import Row
+from cortexff.random_streams import generator
 from cortexff.stimuli import text
-from tests.test_reading import MODEL, NET, STRINGS, reader_of
+from tests.test_reading import MODEL, NET, STRINGS, belief_after, naive_draw, reader_of
 
 torch.set_num_threads(1)
 SMALL = {"--set": {"subjects": 3, "updates": 4, "probe": 2, "text": {"training": 3, "held_out": 2}}}
@@ -106,6 +108,41 @@ def test_prediction_is_of_the_character_that_follows_each_context():
     np.testing.assert_allclose(accuracy, (believed.argmax(-1) == following).mean(1))
 
 
+def test_what_is_measured_is_what_plain_windows_give():
+    """Each kind of window made one by one, and signal detection by hand."""
+    experiment = Experiment(load_protocol("next_character", "quick", SMALL), NET, subjects=(0, 1))
+    reader, strings = reader_of(), experiment.test.numpy()
+    for weights in reader.cohort.state.weights.values():
+        weights.mul_(1.3)  # as real as not, to them
+    row = experiment.measure(reader.engine, reader.cohort)
+    for subject in (0, 1):
+        made = {"pos": [], "neg": [], "generated": []}
+        uniform = generator(0, subject, "probed predictions", 0).random((2, 10), dtype=np.float32)
+        for string, drawn in zip(strings, uniform, strict=True):
+            dream = string[:10].tolist()
+            for end, chance in zip(range(10, 20), drawn, strict=True):
+                dream.append(naive_draw(belief_after(reader, np.array(dream[-10:]), subject), chance))
+                predicted = naive_draw(belief_after(reader, string[end - 10 : end], subject), chance)
+                made["pos"].append(string[end - 9 : end + 1])
+                made["neg"].append([*string[end - 9 : end], predicted])
+                made["generated"].append(dream[-10:])
+        evidence, called_real = {}, {}
+        for kind, of_kind in made.items():
+            activity = reader.look(torch.tensor(np.array(of_kind))[None, None]).activity
+            odds = [
+                reader.engine.log_odds(a, reader.engine.goodness(a, y[:, :, 0]))[subject] for a, y in activity.items()
+            ]
+            odds = torch.cat(odds, dim=-1).double().numpy()
+            evidence[kind], called_real[kind] = odds.sum(-1), ((1 / (1 + np.exp(-odds))).mean(-1) > 0.5).mean()
+        np.testing.assert_allclose(row["miss"][subject], 1 - called_real["pos"])
+        assert all(0 < share < 1 for share in called_real.values()), called_real
+        for kind in ("neg", "generated"):
+            spread = np.sqrt((evidence["pos"].var(ddof=1) + evidence[kind].var(ddof=1)) / 2)
+            apart = evidence["pos"].mean() - evidence[kind].mean()
+            np.testing.assert_allclose(row[f"dprime_{kind}"][subject], apart / spread, rtol=1e-3)
+            np.testing.assert_allclose(row[f"fp_{kind}"][subject], called_real[kind])
+
+
 def test_a_diverged_subject_has_no_figures():
     reader = reader_of()
     reader.cohort.state.weights["text→A1"][1] = torch.nan
@@ -181,7 +218,7 @@ def test_the_report_judges_differences_of_perplexity_and_no_others(tmp_path, who
     assert judged["separated − rolled_out"].startswith("up in 3 of 3, p = 0.25; alike though different: +5%")
     assert judged["fixed − rolled_out"] == "up in 3 of 3, p = 0.25" and judged["fixed"] == ""
     assert not [row for row in rows if "; " in row.verdict and not row.metric.startswith("perplexity")]
-    assert "separated − rolled_out, max: alike though different" in summary(rows)
+    assert "separated − rolled_out, max: alike though different" in table.render(rows)
 
 
 def test_its_file_opens_like_the_others(tmp_path):
@@ -216,6 +253,7 @@ def test_looking_ahead_lists_every_regime():
     [
         ({"experiment": "next_word"}, "experiment: found 'next_word', allowed: next_character"),
         ({"conditions": {"fixed": {"phases": ["dream"]}}}, "conditions.fixed.phases.0: found 'dream'"),
+        ({"conditions": {"a": {"phases": ["rest", "wake"]}}}, "conditions.a: the phase rest stands alone"),
         ({"text": {"strings": "odyssey"}}, "text.strings: found 'odyssey'"),
         ({"table": {"against": "nobody"}}, "the table compares with 'nobody'|the table's condition 'nobody'"),
         ({"update": 3}, "unknown key 'update'; did you mean 'updates'"),

@@ -34,7 +34,7 @@ from typing import Annotated, Literal
 import networkx as nx
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from cortexff import readout
@@ -83,6 +83,12 @@ class Readout(Section):
 class Regime(Section):
     phases: Annotated[list[Literal["interleaved", "wake", "sleep", "rest"]], Field(min_length=1)]
     negatives: Literal["teacher_forced", "rolled_out"] = "rolled_out"
+
+    @model_validator(mode="after")
+    def _rest_alone(self) -> Regime:
+        if "rest" in self.phases and len(self.phases) > 1:
+            raise ValueError("the phase rest stands alone: the softmax would learn in it and in the others too")
+        return self
 
 
 class TableOfRegimes(Table):
@@ -351,10 +357,3 @@ def verdict(difference: table.Row, gain: float, alike: float) -> str:
         (False, False): "undecided",
     }[within, differs]
     return f"{words}: {share}"
-
-
-def summary(rows: Sequence[table.Row]) -> str:
-    """The verdicts as lines of text."""
-    judged = [row for row in rows if "; " in row.verdict]
-    lines = [f"{row.quantity}: {row.verdict.partition('; ')[2]}, {row.subjects} subjects" for row in judged]
-    return "\n".join(lines)

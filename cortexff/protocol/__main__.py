@@ -301,7 +301,7 @@ def run_experiment(order: Order, protocol: ByExperiment, net: nx.MultiDiGraph) -
         order,
         course,
         lambda: methods.report(order.out, protocol, order.name, order.preset),
-        lambda rows: f"{table.render(rows)}\n\n{methods.summary(rows)}".rstrip(),
+        table.render,
     )
 
 

@@ -8,6 +8,7 @@ benchmark kept beside them, between the README's marks, so that no number there 
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import sys
@@ -24,7 +25,7 @@ from cortexff.description import parse, read_text
 from cortexff.errors import CortexffError
 from cortexff.log import open_file
 from cortexff.protocol.loading import load_protocol
-from cortexff.protocol.table import Row, aligned, cell, is_percent, label, mean_of, quantity
+from cortexff.protocol.table import Row, aligned, cell, is_percent, label, mean_of, quantity, remarks
 from cortexff.report import answers
 from cortexff.report.words import UNKNOWN, markdown_table
 from cortexff.resources import find, names
@@ -54,13 +55,15 @@ README_METRICS = (
 class KeptRun:
     """One results file and its closing table.
 
-    images   that were shown; none to a net that reads
+    model    that was run
+    images   that were shown, and whether they are copies with losses; none to a net that reads
     minutes  at work; of a run begun by an earlier version at most, for its pauses were not counted
     epochs   passes through the training images while areas learned; 0 where they are not counted in epochs
     """
 
     path: Path
     rows: list[Row]
+    model: str
     images: str
     machine: str
     date: str
@@ -93,9 +96,11 @@ def kept_runs(folder: Path = FOLDER) -> list[KeptRun]:
             at_most = "seconds" not in file.attrs
             minutes = ((finished - started).total_seconds() if at_most else file.attrs["seconds"]) / 60
             settings = json.loads(file.attrs["settings"])
-            images, epochs = settings.get("stimuli", {}).get("images", ""), _epochs(settings)
-            date = started.date().isoformat()
-            runs.append(KeptRun(path, rows, images, file.attrs["machine"], date, minutes, at_most, epochs))
+            images, date = settings.get("stimuli", {}).get("images", ""), started.date().isoformat()
+            if "jpeg" in file.attrs.get("images_read_from", ""):
+                images += " (JPEG)"
+            about = (settings["model"], images, file.attrs["machine"], date, minutes, at_most, _epochs(settings))
+            runs.append(KeptRun(path, rows, *about))
     return sorted(runs, key=lambda run: (run.rows[0].section, run.path.name))
 
 
@@ -106,33 +111,41 @@ def _epochs(settings: Mapping[str, Any]) -> int:
 
 @dataclass(frozen=True)
 class Wanted:
-    """A figure of the paper that no kept run has."""
+    """A figure of the paper that a preset asks for."""
 
     section: str
     protocol: str
     preset: str
-    quantity: str
+    variant: str
+    condition: str
+    metric: str
+    model: str
     images: str
     paper: float
 
 
-def wanted(runs: Sequence[KeptRun]) -> list[Wanted]:
-    """What the presets of all protocols ask for, and no run of them is kept."""
-    kept = {(r.protocol, r.preset, r.variant, r.condition, r.metric) for run in runs for r in run.figures}
+@functools.cache
+def asked() -> tuple[Wanted, ...]:
+    """Every figure of the paper that the presets of all protocols ask for."""
     found = []
     for name in names("protocols"):
         path = find("protocols", name)
         for preset in parse(read_text(path), str(path)).get("presets") or {}:
             protocol = load_protocol(name, preset)
-            asked = itertools.product(protocol.variants, protocol.table.metrics.items(), protocol.table.conditions)
-            for variant, (metric, row), condition in asked:
+            stimuli = getattr(protocol, "stimuli", None)  # a net that reads has none
+            about = (protocol.model, stimuli.images if stimuli else "")
+            rows = itertools.product(protocol.variants, protocol.table.metrics.items(), protocol.table.conditions)
+            for variant, (metric, row), condition in rows:
                 figure = row.figure(variant, condition) if row is not None else None
-                if figure is not None and (name, preset, variant, condition, metric) not in kept:
-                    what = quantity(metric, condition, variant)
-                    stimuli = getattr(protocol, "stimuli", None)  # a net that reads has none
-                    shown = stimuli.images if stimuli else ""
-                    found.append(Wanted(protocol.section, name, preset, what, shown, figure))
-    return found
+                if figure is not None:
+                    found.append(Wanted(protocol.section, name, preset, variant, condition, metric, *about, figure))
+    return tuple(found)
+
+
+def wanted(runs: Sequence[KeptRun]) -> list[Wanted]:
+    """What is asked for, and no run of it is kept."""
+    kept = {(r.protocol, r.preset, r.variant, r.condition, r.metric) for run in runs for r in run.figures}
+    return [o for o in asked() if (o.protocol, o.preset, o.variant, o.condition, o.metric) not in kept]
 
 
 def figures(runs: Sequence[KeptRun]) -> list[list[str]]:
@@ -143,11 +156,12 @@ def figures(runs: Sequence[KeptRun]) -> list[list[str]]:
             epochs = str(run.epochs or "–")
             about = [str(row.subjects), f"{row.protocol} --preset {row.preset}", epochs, run.time(0)]
             ours = [f"{row.paper:g}", cell(row), f"{row.ours - row.paper:+.2f}".replace("-", "−")]
-            lines.append([row.section, row.quantity, run.images, *ours, *about, run.machine, run.date])
+            lines.append([row.section, row.quantity, run.model, run.images, *ours, *about, run.machine, run.date])
     for one in wanted(runs):
         missing = ["not run yet", "", "", f"{one.protocol} --preset {one.preset}", "", "", "", ""]
-        lines.append([one.section, one.quantity, one.images, f"{one.paper:g}", *missing])
-    heading = ["§", "quantity", "images", "paper", "ours", "ours − paper", "subjects", "run", "epochs", "time"]
+        what = quantity(one.metric, one.condition, one.variant)
+        lines.append([one.section, what, one.model, one.images, f"{one.paper:g}", *missing])
+    heading = ["§", "quantity", "model", "images", "paper", "ours", "ours − paper", "subjects", "run", "epochs", "time"]
     heading += ["machine", "date"]
     return [heading, *sorted(lines, key=lambda line: line[0])]
 
@@ -155,7 +169,7 @@ def figures(runs: Sequence[KeptRun]) -> list[list[str]]:
 def markdown(runs: Sequence[KeptRun]) -> str:
     """The runs as Markdown: the paper's figures and ours, then what else the runs found."""
     heading, *rows = figures(runs)
-    lines = [markdown_table(heading, [[*row[:7], f"`{row[7]}`", *row[8:]] for row in rows])]
+    lines = [markdown_table(heading, [[*row[:8], f"`{row[8]}`", *row[9:]] for row in rows])]
     for run in runs:
         compared = [row for row in run.rows if "−" in row.condition]
         if run.figures and not compared:
@@ -164,6 +178,8 @@ def markdown(runs: Sequence[KeptRun]) -> str:
         lines += ["", f"`{first.protocol}`, preset {first.preset}, {mean_of(first.subjects)};"]
         lines += [f"{run.time(1)} on {run.machine}, {run.date}.", ""]
         lines.append(_comparison(run) if compared else _variants(run))
+        if said := remarks([row for row in run.rows if row.metric in README_METRICS]):
+            lines += ["", *(f"- {remark}" for remark in said)]
     return "\n".join(lines)
 
 

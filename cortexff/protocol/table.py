@@ -115,7 +115,7 @@ class Row:
 
     ours, low, high  mean over subjects and its 95 % interval (NaN bounds for fewer than three subjects)
     paper            the paper's figure, NaN where it gives none
-    verdict          what the figures say, in words
+    verdict          what the figures say, in words; behind "; " what an experiment remarks on it
     """
 
     protocol: str
@@ -234,7 +234,10 @@ def write(log: Log, rows: Sequence[Row]) -> None:
 
 
 def render(rows: Sequence[Row]) -> str:
-    """The table as text: for each variant its conditions, then the differences between them; a line for each metric."""
+    """The table as text: for each variant its conditions, then the differences between them; a line for each metric.
+
+    Behind it stands what an experiment remarks.
+    """
     blocks = []
     for variant in dict.fromkeys(row.variant for row in rows):
         mine = [row for row in rows if row.variant == variant]
@@ -243,7 +246,15 @@ def render(rows: Sequence[Row]) -> str:
             if part:
                 change = "change within subjects, " * differences
                 blocks.append(_block(part, f"{variant}: {change}{mean_of(part[0].subjects)}"))
+    if said := remarks(rows):
+        blocks.append("\n".join(said))
     return "\n\n".join(blocks)
+
+
+def remarks(rows: Sequence[Row]) -> list[str]:
+    """What an experiment remarks on its rows, a line for each."""
+    with_remark = [(row, row.verdict.partition("; ")[2]) for row in rows]
+    return [f"{row.quantity}: {remark}, {row.subjects} subjects" for row, remark in with_remark if remark]
 
 
 def mean_of(subjects: int) -> str:
