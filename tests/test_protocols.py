@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from cortexff.description import parse, read_text
 from cortexff.engines.rate import check_steps
 from cortexff.experiments import module
-from cortexff.graph import has_context, load_model
+from cortexff.graph import has_context, load_model, only_area
 from cortexff.protocol.__main__ import command
 from cortexff.protocol.loading import load_protocol
 from cortexff.protocol.schedule import ByExperiment
@@ -21,6 +21,9 @@ from cortexff.resources import find, names
 torch.set_num_threads(1)
 ROOT = Path(__file__).parents[1]
 PROTOCOLS = names("protocols")
+
+
+PIXELS = {"digits": 8 * 8, "mnist": 28 * 28, "fashion_mnist": 28 * 28, "cifar10": 32 * 32 * 3}
 
 
 def presets_of(name: str) -> list[str]:
@@ -34,6 +37,7 @@ def test_every_preset_names_a_model_that_fits_it(name, preset):
     if isinstance(protocol, ByExperiment):
         module(protocol.experiment).check_fit(protocol, net)
         return
+    assert net.nodes[only_area(net, "input")]["units"] == PIXELS[protocol.stimuli.images]
     if protocol.learns_by_backprop:  # takes what is bottom-up of any model
         return
     assert has_context(net) is (protocol.stimuli.labels == "context")

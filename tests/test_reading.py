@@ -10,7 +10,7 @@ from cortexff import readout
 from cortexff.engines.rate import RateEngine
 from cortexff.engines.state import RateDynamics
 from cortexff.equations.plasticity import unit_input_rate
-from cortexff.experiments.next_character import Protocol, Regime
+from cortexff.experiments.next_character import Protocol, Readout, Regime, SoftmaxByStrings
 from cortexff.experiments.reading import Reader, sample, shown, windows
 from cortexff.graph import parse_model
 from cortexff.protocol.cohort import Cohort
@@ -208,6 +208,21 @@ def test_fixed_weights_stay_and_every_other_regime_moves_them():
         after = reader.cohort.state.arrays()
         moved = [not torch.equal(after[name], array) for name, array in newborn.items() if name.startswith("weights/")]
         assert all(moved) if phases != ["rest"] else not any(moved)
+
+
+@pytest.mark.parametrize("phases", [["interleaved"], ["wake"]])
+def test_a_rate_that_has_decayed_to_half_moves_weights_half_as_far(phases):
+    """Those of the areas and of the softmax, where nothing but the gradient moves them."""
+    settings = protocol_of(weight_cost=0.0, peer_normalization=0.0)
+    settings = settings.model_copy(update={"readout": Readout(softmax=SoftmaxByStrings(weight_cost=0.0))})
+    newborn, steps = arrays(reader_of()), {}
+    for factor in (1.0, 0.5):
+        reader = reader_of()
+        reader.learn(STRINGS, Regime(phases=phases), settings, factor)
+        steps[factor] = {n: a - newborn[n] for n, a in arrays(reader).items() if "weights/" in n or "biases/" in n}
+    assert len(steps[1.0]) == 5 and all(step.any() for step in steps[1.0].values())
+    for name, step in steps[1.0].items():
+        np.testing.assert_allclose(steps[0.5][name], 0.5 * step, rtol=1e-3, atol=1e-6, err_msg=name)
 
 
 def test_apart_the_wake_comes_first_and_the_sleep_dreams_with_what_it_left():

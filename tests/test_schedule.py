@@ -244,6 +244,7 @@ def test_a_mistake_names_its_line(tmp_path, old, new, place, words):
             ["feed-forward", "engine.steps"],
         ),
         ("minibatch: 10", "minibatch: 1, negatives: other_context", ["minibatch"], ["minibatch is 1", "2 or more"]),
+        ("minibatch: 10", "minibatch: 10, centred: true, jitter: 2", ["stimuli"], ["jitter 2", "centred", "leave one"]),
     ],
 )
 def test_settings_that_do_not_go_together_name_a_line_to_change(tmp_path, old, new, places, words):

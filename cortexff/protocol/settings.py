@@ -54,6 +54,12 @@ class Stimuli(Section):
     jitter: Count = 0  # training images are shifted by up to so many pixels each way (§3.3)
     centred: bool = False  # without the mean of the training images, which photographs have in common
 
+    @model_validator(mode="after")
+    def _centred_where_they_stay(self) -> Stimuli:
+        if self.centred and self.jitter:
+            raise ValueError(f"jitter {self.jitter} would shift the mean image that centred takes away: leave one out")
+        return self
+
 
 class Spiking(Section):
     """How units spike where the engine's kind is ``spiking`` (``engines/neurons.py``)."""
