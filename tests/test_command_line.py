@@ -364,9 +364,9 @@ def test_missing_and_truncated_data_are_one_line(call, monkeypatch):
 
     monkeypatch.setitem(images.ADDRESSES, "mnist", "http://127.0.0.1:9/")
     mnist = ["recurrent", "--model", "mnist_recurrent", "--set", "stimuli.images=mnist"]
-    one_line(call(*mnist), "train-images-idx3-ubyte.gz", "CORTEXFF_DATA")
     folder = Path("data/mnist")
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True)
+    one_line(call(*mnist), "train-images-idx3-ubyte.gz", "CORTEXFF_DATA")
     for name in images.CHECKSUMS["mnist"]:
         (folder / name).write_bytes(b"\x1f\x8b\x08\x00\x00")
     one_line(call(*mnist), "train-images-idx3-ubyte.gz")
@@ -381,6 +381,15 @@ def test_a_dry_run_says_what_it_would_do_and_does_nothing(call):
     code, said, _ = call("sleep_deprivation", "--dry-run")
     assert code == 0 and "max/deprived" in said and "updates" in said
     assert not list(Path().iterdir())
+
+
+def test_an_area_that_no_image_reaches_is_told(call):
+    own = (Path(cortexff.__file__).parents[1] / "models" / "digits_recurrent.yaml").read_text()
+    Path("deaf.yaml").write_text(own.replace("  - {from: V1, to: V2}\n", ""))
+    code, *said = call("recurrent", "--model", "deaf.yaml", "--dry-run")
+    assert code == 0 and "deaf.yaml: area V2 hears nothing from below" in "".join(said)
+    code, *said = call("recurrent", "--dry-run")
+    assert code == 0 and "from below" not in "".join(said)
 
 
 def test_files_of_the_users_own_go_by_name(call):

@@ -280,10 +280,12 @@ def test_a_wrong_file_from_the_network_is_refused(data, monkeypatch):
     assert list((data / "fashion-mnist").iterdir()) == []
 
 
-def test_a_file_in_place_of_the_data_folder(data, monkeypatch):
+def test_a_data_folder_that_is_not_there_is_not_made(data, monkeypatch):
     (data / "file").write_text("")
-    monkeypatch.setenv("CORTEXFF_DATA", str(data / "file"))
-    assert "that folder cannot be written (NotADirectoryError)" in error_of(load, "mnist")
+    for given in (data / "file", data / "mistyped"):
+        monkeypatch.setenv("CORTEXFF_DATA", str(given))
+        assert f"CORTEXFF_DATA is {given}, but there is no such folder" in error_of(load, "mnist")
+    assert not (data / "mistyped").exists()
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")

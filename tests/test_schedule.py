@@ -230,6 +230,7 @@ def test_a_mistake_names_its_line(tmp_path, old, new, place, words):
         ("from: young", "from: yung", ["old:"], ["old", "'yung'"]),
         ("against: young", "against: yung", ["table:"], ["'yung'", "young, old"]),
         ("conditions: [young, old]", "conditions: [yung]", ["table:"], ["'yung'", "young, old"]),
+        ("conditions: [young, old]", "conditions: [young, max]", ["table:"], ["'max'", "it is a variant"]),
         ("{learning_rate: 5}", "{rate: 5}", ["childhood:", "rate: 5"], ["childhood", "rate'", "learning_rate"]),
         ("{learning_rate: 5}", "{learning_rate: -5}", ["childhood:", "-5"], ["childhood", "learning_rate", "-5"]),
         ("validation: 20", "validation: 0", ["childhood:", "probe_on", "stimuli"], ["childhood", "validation"]),
@@ -305,6 +306,15 @@ def test_unknown_names_list_the_known(tmp_path):
 def test_a_wrong_assignment_is_named_and_no_other(tmp_path, wrong, words):
     said = mistake(tmp_path, TEXT, "default", "subjects=2", wrong, "engine.damping=0.5")
     assert all(word in said for word in words), said
+
+
+def test_a_change_that_every_variant_overrides_is_refused(tmp_path):
+    """It would do nothing, and a sweep of it would compare runs that are the same."""
+    text = TEXT.replace("sign: min", "sign: min\n    readout: {steps: [3, 4]}")
+    assert list(load(tmp_path, text, "default", "readout.steps=[2, 5]").variant("max").readout.steps) == [2, 5]
+    text = text.replace("{goodness: {sign: max}}", "{goodness: {sign: max}, readout: {steps: [4, 5]}}")
+    said = mistake(tmp_path, text, "default", "readout.steps=[2, 5]")
+    assert said.startswith("--set readout.steps=[2, 5]: ") and "set variants.NAME.readout.steps" in said
 
 
 @pytest.mark.parametrize("text", ["seed", "=3", " =3"])

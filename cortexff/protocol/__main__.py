@@ -210,7 +210,7 @@ def run(
     **asked: Any,
 ) -> None:
     """Carry out one protocol from the command line."""
-    from cortexff.graph import load_model
+    from cortexff.graph import afferents, hidden_areas, load_model
     from cortexff.protocol.loading import assignment, load_protocol
     from cortexff.protocol.schedule import ByExperiment
 
@@ -234,7 +234,11 @@ def run(
         return
     protocol = load_protocol(name_or_path, preset, changes)
     alone = run_experiment if isinstance(protocol, ByExperiment) else run_stages
-    alone(order, protocol, load_model(protocol.model))
+    net = load_model(protocol.model)
+    for area in hidden_areas(net):
+        if not afferents(net, area, "bottom_up"):
+            order.say(f"{net.graph['source']}: area {area} hears nothing from below, so no image reaches it by itself")
+    alone(order, protocol, net)
 
 
 def run_stages(order: Order, protocol: Protocol, net: nx.MultiDiGraph) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,13 +74,25 @@ def load_protocol(
     if schema is Protocol:
         settings, place = grid.expand(settings, place)
     protocol = check(schema, settings, place)
-    for key, value in protocol.goodness:
-        if value is not None and all(key in ((v or {}).get("goodness") or {}) for v in protocol.variants.values()):
-            words = f"goodness.{key} has no effect where each variant has its own: set variants.NAME.goodness.{key}"
-            raise CortexffError(f"{place(('goodness', key))}: {words}")
+    own = [replaced or {} for replaced in protocol.variants.values()]
+    of_goodness = [("goodness", key) for key, value in protocol.goodness if value is not None]
+    for path_of_key in (*of_goodness, *(leaf for change in changes.values() for leaf in _leaves(change))):
+        if all(holds(replaced, path_of_key) for replaced in own):
+            key = ".".join(path_of_key)
+            words = f"{key} has no effect where each variant has its own: set variants.NAME.{key}"
+            raise CortexffError(f"{place(path_of_key)}: {words}")
     for variant, replaced in protocol.variants.items():
         check(schema, merge(settings, replaced or {}), lambda mistake, v=variant: place(("variants", v, *mistake)))
     return protocol
+
+
+def _leaves(nested: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The path to every setting that is not a mapping of others."""
+    for key, value in nested.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, (*above, key))
+        else:
+            yield (*above, key)
 
 
 def _chosen(settings: dict[str, Any], layer: Mapping[str, Any], words: str) -> Mapping[str, Any]:

@@ -58,6 +58,8 @@ class Common(Section):
         for key, name in [*(("conditions", name) for name in self.table.conditions), *against]:
             if name not in self.conditions:
                 words = f"the table's condition '{name}' is not known (known: {', '.join(self.conditions)})"
+                if name in self.variants:
+                    words += "; it is a variant: what the table shall compare must be conditions"
                 raise Mistake(words, "table", key)
         if self.table.against not in (None, *self.table.conditions):
             words = f"the table compares with '{self.table.against}', which is not among its conditions"

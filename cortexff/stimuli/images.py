@@ -236,8 +236,10 @@ def _read_pair(name: str, folder: Path, part: str, progress: bool) -> tuple[tupl
 
 
 def data_folder() -> Path:
-    """Where data sets lie: ``$CORTEXFF_DATA``, or the user's cache folder."""
+    """Where data sets lie: ``$CORTEXFF_DATA``, which must be there, or the user's cache folder."""
     if given := os.environ.get("CORTEXFF_DATA"):
+        if not os.path.isdir(given):
+            raise CortexffError(f"CORTEXFF_DATA is {given}, but there is no such folder: make it, or name another")
         return Path(given)
     import pooch
 
