@@ -189,17 +189,18 @@ DIFFERENCE = Row(
 @pytest.mark.parametrize(
     ("low", "high", "gain", "words"),
     [
-        (-0.05, 0.15, 2.0, "alike: +5% [-2%, +8%] of the gain"),
-        (0.05, 0.15, 2.0, "alike though different: +5% [+2%, +8%] of the gain"),
-        (0.05, 0.15, 1.0, "different: +10% [+5%, +15%] of the gain"),
-        (-0.3, 0.5, 2.0, "undecided: +5% [-15%, +25%] of the gain"),
+        (-0.05, 0.15, 2.0, "alike: +5% [-2%, +8%] {of}"),
+        (0.05, 0.15, 2.0, "alike though different: +5% [+2%, +8%] {of}"),
+        (0.05, 0.15, 1.0, "different: +10% [+5%, +15%] {of}"),
+        (-0.3, 0.5, 2.0, "undecided: +5% [-15%, +25%] {of}"),
         (-0.3, 0.5, -2.0, "alike or not cannot be said: fixed weights did no worse"),
         (-0.3, 0.5, np.nan, "alike or not cannot be said: fixed weights did no worse"),
         (np.nan, np.nan, 2.0, "alike or not cannot be said: no interval"),
     ],
 )
 def test_a_verdict_says_what_was_found(low, high, gain, words):
-    assert verdict(replace(DIFFERENCE, low=low, high=high), gain, alike=0.1) == words
+    of = "of what learning gains over fixed weights, where up to 10% is alike"
+    assert verdict(replace(DIFFERENCE, low=low, high=high), gain, alike=0.1) == words.format(of=of)
 
 
 def test_the_report_judges_differences_of_perplexity_and_no_others(tmp_path, whole):

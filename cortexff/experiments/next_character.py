@@ -347,7 +347,7 @@ def verdict(difference: table.Row, gain: float, alike: float) -> str:
         return "alike or not cannot be said: fixed weights did no worse"
     if not math.isfinite(difference.low):
         return "alike or not cannot be said: no interval"
-    share = f"{difference.ours / gain:+.0%} [{difference.low / gain:+.0%}, {difference.high / gain:+.0%}] of the gain"
+    share = f"{difference.ours / gain:+.0%} [{difference.low / gain:+.0%}, {difference.high / gain:+.0%}]"
     within = max(abs(difference.low), abs(difference.high)) <= alike * gain
     differs = difference.low > 0 or difference.high < 0
     words = {
@@ -356,4 +356,4 @@ def verdict(difference: table.Row, gain: float, alike: float) -> str:
         (False, True): "different",
         (False, False): "undecided",
     }[within, differs]
-    return f"{words}: {share}"
+    return f"{words}: {share} of what learning gains over fixed weights, where up to {alike:.0%} is alike"
