@@ -219,7 +219,8 @@ def test_a_rate_that_has_decayed_to_half_moves_weights_half_as_far(phases):
     for factor in (1.0, 0.5):
         reader = reader_of()
         reader.learn(STRINGS, Regime(phases=phases), settings, factor)
-        steps[factor] = {n: a - newborn[n] for n, a in arrays(reader).items() if "weights/" in n or "biases/" in n}
+        after, moving = arrays(reader), ("state/weights/", "state/biases/", "softmax/weights")
+        steps[factor] = {name: after[name] - array for name, array in newborn.items() if name.startswith(moving)}
     assert len(steps[1.0]) == 5 and all(step.any() for step in steps[1.0].values())
     for name, step in steps[1.0].items():
         np.testing.assert_allclose(steps[0.5][name], 0.5 * step, rtol=1e-3, atol=1e-6, err_msg=name)
