@@ -12,7 +12,7 @@ from cortexff.errors import CortexffError
 from cortexff.log import Log
 from cortexff.protocol import table
 from cortexff.protocol.loading import from_json, load_protocol
-from cortexff.protocol.paper import asked, kept_runs, markdown, sections, text, update, wanted
+from cortexff.protocol.paper import WHAT, asked, kept_runs, markdown, sections, text, update, wanted
 from cortexff.protocol.table import Row
 
 ROOT = Path(__file__).parents[1]
@@ -120,11 +120,10 @@ FIGURES = {  # what the paper gives: protocol, preset, variant, condition, metri
 
 def test_the_figures_beside_ours_are_those_of_the_paper():
     """In every preset, whether it was run or not, and in the file of every kept run."""
-    of_presets = {(one.protocol, one.preset, one.variant, one.condition, one.metric): one.paper for one in asked()}
-    assert of_presets == FIGURES
+    assert {WHAT(one): one.paper for one in asked()} == FIGURES
     for run in kept_runs(ROOT / "results" / "paper"):
         for row in run.figures:
-            assert FIGURES[row.protocol, row.preset, row.variant, row.condition, row.metric] == row.paper, run.path
+            assert FIGURES[WHAT(row)] == row.paper, run.path
 
 
 def test_what_the_paper_has_and_no_kept_run_is_in_the_table_too(folder):

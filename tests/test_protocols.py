@@ -21,8 +21,6 @@ from cortexff.resources import find, names
 torch.set_num_threads(1)
 ROOT = Path(__file__).parents[1]
 PROTOCOLS = names("protocols")
-
-
 PIXELS = {"digits": 8 * 8, "mnist": 28 * 28, "fashion_mnist": 28 * 28, "cifar10": 32 * 32 * 3}
 
 

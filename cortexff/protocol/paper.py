@@ -15,6 +15,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,10 @@ class Wanted:
     paper: float
 
 
-@functools.cache
+WHAT = attrgetter("protocol", "preset", "variant", "condition", "metric")  # that a figure is of, kept or wanted
+
+
+@functools.cache  # to read every preset takes seconds
 def asked() -> tuple[Wanted, ...]:
     """Every figure of the paper that the presets of all protocols ask for."""
     found = []
@@ -144,8 +148,8 @@ def asked() -> tuple[Wanted, ...]:
 
 def wanted(runs: Sequence[KeptRun]) -> list[Wanted]:
     """What is asked for, and no run of it is kept."""
-    kept = {(r.protocol, r.preset, r.variant, r.condition, r.metric) for run in runs for r in run.figures}
-    return [o for o in asked() if (o.protocol, o.preset, o.variant, o.condition, o.metric) not in kept]
+    kept = {WHAT(row) for run in runs for row in run.figures}
+    return [one for one in asked() if WHAT(one) not in kept]
 
 
 def figures(runs: Sequence[KeptRun]) -> list[list[str]]:
@@ -169,7 +173,8 @@ def figures(runs: Sequence[KeptRun]) -> list[list[str]]:
 def markdown(runs: Sequence[KeptRun]) -> str:
     """The runs as Markdown: the paper's figures and ours, then what else the runs found."""
     heading, *rows = figures(runs)
-    lines = [markdown_table(heading, [[*row[:8], f"`{row[8]}`", *row[9:]] for row in rows])]
+    command = heading.index("run")
+    lines = [markdown_table(heading, [[*row[:command], f"`{row[command]}`", *row[command + 1 :]] for row in rows])]
     for run in runs:
         compared = [row for row in run.rows if "−" in row.condition]
         if run.figures and not compared:
